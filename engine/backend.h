@@ -1,0 +1,109 @@
+// One backend behind one interface: its ops on host memory and its sessions. For code that treats
+// all backends alike; the straight-line forward passes (forward_oracle.cc, forward_cpu.cc) are
+// below it.
+//
+// Values cross the interface as float64, which holds float32 exactly: a fast backend rounds what it
+// is given to float32 and returns its float32 results unchanged. Inputs that are float32 values
+// already therefore reach it bit for bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/backend_id.h"
+#include "engine/forward.h"
+#include "engine/model.h"
+#include "engine/trace.h"
+#include "kernels/matmul.h"
+#include "kernels/matrix.h"
+#include "kernels/result.h"
+#include "kernels/rope.h"
+
+namespace refute {
+
+// One sequence on one backend.
+class Session {
+ public:
+  virtual ~Session() = default;
+
+  // As forward_qwen3_moe: appends tokens, returns logits [1 or num_tokens, vocab_size].
+  virtual Result<Matrix<double>> forward(std::span<const std::int32_t> tokens,
+                                         const ForwardOptions& options) = 0;
+  virtual std::size_t length() const = 0;    // Positions held.
+  virtual std::size_t capacity() const = 0;  // Positions there is room for.
+  // Forgets the positions from `length` on (0 resets). kInvalidShape when length > length().
+  virtual Result<void> rollback(std::size_t length) = 0;
+  // Overwrites with NaN (bytes 0xFF) everything that no later result may depend on: unused cache
+  // positions and workspaces.
+  virtual void poison_unused() = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual BackendId id() const = 0;
+  // For people and records: "cpu (avx512-vnni, 2 threads)".
+  virtual std::string description() const = 0;
+
+  // A sequence with room for `capacity` positions. kContextFull when the model's
+  // max_position_embeddings is smaller; kOutOfMemory when it does not fit.
+  virtual Result<std::unique_ptr<Session>> open_session(const Model& model,
+                                                        std::size_t capacity) const = 0;
+
+  // The ops, shapes as in kernels/*.h. Every one checks its arguments: kInvalidShape.
+  virtual Result<Matrix<double>> embed(const WeightView& embed_tokens,
+                                       std::span<const std::int32_t> tokens) const = 0;
+  virtual Result<Matrix<double>> rms_norm(MatrixView<const double> x, std::span<const float> weight,
+                                          float epsilon) const = 0;
+  virtual Result<Matrix<double>> matmul(const WeightView& weight,
+                                        MatrixView<const double> x) const = 0;
+  virtual Result<Matrix<double>> rope(const RopeTable& table, std::size_t num_heads,
+                                      std::size_t first_position,
+                                      MatrixView<const double> x) const = 0;
+  // k, v: rounded to the cache's element type (float16) by backends whose cache has one.
+  virtual Result<Matrix<double>> attention(const AttentionShape& shape, MatrixView<const double> q,
+                                           MatrixView<const double> k, MatrixView<const double> v,
+                                           std::size_t first_position) const = 0;
+  virtual Result<Routing<double>> route(MatrixView<const double> logits,
+                                        std::size_t num_experts_per_tok,
+                                        bool norm_topk_prob) const = 0;
+  virtual Result<Matrix<double>> swiglu(MatrixView<const double> gate,
+                                        MatrixView<const double> up) const = 0;
+  virtual Result<Matrix<double>> combine(MatrixView<const double> expert_out,
+                                         MatrixView<const double> weight) const = 0;
+  virtual Result<Matrix<double>> add(MatrixView<const double> a,
+                                     MatrixView<const double> b) const = 0;
+
+  // The public functions of engine/forward.h. Results are written to y, so that its length is an
+  // argument like any other.
+  virtual Result<std::span<const std::byte>> expert_byte_slice(const ExpertStack& stack,
+                                                               std::size_t expert) const = 0;
+  virtual Result<void> matvec(const WeightView& weight, std::span<const double> x,
+                              std::span<double> y) const = 0;
+  virtual Result<void> q4k_matvec(std::span<const std::byte> weight, std::size_t rows,
+                                  std::size_t columns, std::span<const double> x,
+                                  std::span<double> y) const = 0;
+  virtual Result<void> q6k_gemv(std::span<const std::byte> weight, std::size_t rows,
+                                std::size_t columns, std::span<const double> x,
+                                std::span<double> y) const = 0;
+  virtual Result<void> expert_swiglu(const WeightView& gate_proj, const WeightView& up_proj,
+                                     const WeightView& down_proj, std::span<const double> x,
+                                     std::span<double> y) const = 0;
+  virtual Result<void> moe_ffn_forward_layer(const Config& config, const LayerWeights& layer,
+                                             std::size_t layer_index, std::size_t first_position,
+                                             MatrixView<const double> x,
+                                             const ForwardOptions& options,
+                                             MatrixView<double> y) const = 0;
+};
+
+// float64. With kEmulatedInt8: int8 activations in quantized matmuls and a float16 cache.
+std::unique_ptr<Backend> make_oracle_backend(ActivationScheme scheme);
+std::unique_ptr<Backend> make_cpu_backend(cpu::Context context);
+
+}  // namespace refute

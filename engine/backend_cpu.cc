@@ -1,0 +1,240 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "engine/arguments.h"
+#include "engine/backend.h"
+#include "kernels/attention.h"
+#include "kernels/combine.h"
+#include "kernels/embed.h"
+#include "kernels/quant/half.h"
+#include "kernels/rms_norm.h"
+#include "kernels/route.h"
+#include "kernels/swiglu.h"
+
+namespace refute {
+namespace {
+
+Matrix<float> to_float(MatrixView<const double> x) {
+  Matrix<float> y(x.rows, x.columns);
+  std::ranges::transform(x.flat(), y.data(),
+                         [](double value) { return static_cast<float>(value); });
+  return y;
+}
+
+Matrix<double> to_double(const Matrix<float>& x) {
+  return {x.rows(), x.columns(), {x.flat().begin(), x.flat().end()}};
+}
+
+Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
+  Matrix<std::uint16_t> y(x.rows, x.columns);
+  std::ranges::transform(x.flat(), y.data(),
+                         [](double value) { return half_from_float(static_cast<float>(value)); });
+  return y;
+}
+
+class CpuSession : public Session {
+ public:
+  CpuSession(const cpu::Context& context, const Model& model, std::size_t capacity)
+      : context_(context),
+        model_(model),
+        rope_table_(model.config().rope_theta, model.config().head_dim, capacity),
+        cache_(model.config(), capacity) {}
+
+  Result<Matrix<double>> forward(std::span<const std::int32_t> tokens,
+                                 const ForwardOptions& options) override {
+    auto logits = cpu::forward_qwen3_moe(context_, model_, rope_table_, tokens, cache_, options);
+    if (!logits) return logits.error();
+    return to_double(*logits);
+  }
+  std::size_t length() const override { return cache_.length(); }
+  std::size_t capacity() const override { return cache_.capacity(); }
+  Result<void> rollback(std::size_t length) override {
+    if (auto ok = check_rollback(length, cache_.length()); !ok) return ok;
+    cache_.rollback(length);
+    return {};
+  }
+  void poison_unused() override { cache_.fill_unused(0xFFFF); }
+
+ private:
+  const cpu::Context& context_;
+  const Model& model_;
+  RopeTable rope_table_;
+  KvCache<std::uint16_t> cache_;
+};
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(cpu::Context context) : context_(std::move(context)) {}
+
+  BackendId id() const override { return BackendId::kCpu; }
+  std::string description() const override {
+    const std::size_t threads = context_.threads().num_threads();
+    return "cpu (" + std::string(cpu::isa_name(context_.isa())) + ", " + std::to_string(threads) +
+           (threads == 1 ? " thread)" : " threads)");
+  }
+
+  Result<std::unique_ptr<Session>> open_session(const Model& model,
+                                                std::size_t capacity) const override {
+    if (auto ok = check_capacity(model.config(), capacity); !ok) return ok.error();
+    return std::unique_ptr<Session>(std::make_unique<CpuSession>(context_, model, capacity));
+  }
+
+  Result<Matrix<double>> embed(const WeightView& embed_tokens,
+                               std::span<const std::int32_t> tokens) const override {
+    if (auto ok = check_embed(embed_tokens, tokens); !ok) return ok.error();
+    Matrix<float> y(tokens.size(), embed_tokens.columns);
+    refute::embed<float>(embed_tokens, tokens, y.view());
+    return to_double(y);
+  }
+
+  Result<Matrix<double>> rms_norm(MatrixView<const double> x, std::span<const float> weight,
+                                  float epsilon) const override {
+    if (auto ok = check_rms_norm(shape_of(x), weight.size()); !ok) return ok.error();
+    const Matrix<float> input = to_float(x);
+    Matrix<float> y(x.rows, x.columns);
+    cpu::rms_norm(context_, input.view(), weight, epsilon, y.view());
+    return to_double(y);
+  }
+
+  Result<Matrix<double>> matmul(const WeightView& weight,
+                                MatrixView<const double> x) const override {
+    if (auto ok = check_matmul(weight, shape_of(x)); !ok) return ok.error();
+    const Matrix<float> input = to_float(x);
+    Matrix<float> y(x.rows, weight.rows);
+    cpu::matmul(context_, weight, input.view(), y.view());
+    return to_double(y);
+  }
+
+  Result<Matrix<double>> rope(const RopeTable& table, std::size_t num_heads,
+                              std::size_t first_position,
+                              MatrixView<const double> x) const override {
+    if (auto ok = check_rope(table, num_heads, first_position, shape_of(x)); !ok) return ok.error();
+    Matrix<float> y = to_float(x);
+    cpu::rope(context_, table, num_heads, first_position, y.view());
+    return to_double(y);
+  }
+
+  Result<Matrix<double>> attention(const AttentionShape& shape, MatrixView<const double> q,
+                                   MatrixView<const double> k, MatrixView<const double> v,
+                                   std::size_t first_position) const override {
+    auto ok = check_attention(shape, shape_of(q), shape_of(k), shape_of(v), first_position);
+    if (!ok) return ok.error();
+    const Matrix<float> query = to_float(q);
+    const Matrix<std::uint16_t> keys = to_half(k);
+    const Matrix<std::uint16_t> values = to_half(v);
+    Matrix<float> y(q.rows, q.columns);
+    cpu::attention(context_, shape, query.view(), keys.view(), values.view(), first_position,
+                   y.view());
+    return to_double(y);
+  }
+
+  Result<Routing<double>> route(MatrixView<const double> logits, std::size_t num_experts_per_tok,
+                                bool norm_topk_prob) const override {
+    const Matrix<float> input = to_float(logits);
+    Routing<double> routing{{logits.rows, num_experts_per_tok}, {logits.rows, num_experts_per_tok}};
+    Matrix<float> weights(logits.rows, num_experts_per_tok);
+    for (std::size_t t = 0; t < logits.rows; ++t) {
+      auto ok =
+          refute::route<float>(input.row(t), norm_topk_prob, routing.ids.row(t), weights.row(t));
+      if (!ok) return ok.error();
+    }
+    routing.weights = to_double(weights);
+    return routing;
+  }
+
+  Result<Matrix<double>> swiglu(MatrixView<const double> gate,
+                                MatrixView<const double> up) const override {
+    if (auto ok = check_same_shape("swiglu", shape_of(gate), shape_of(up)); !ok) return ok.error();
+    const Matrix<float> gate_input = to_float(gate);
+    const Matrix<float> up_input = to_float(up);
+    Matrix<float> y(gate.rows, gate.columns);
+    cpu::swiglu(context_, gate_input.view(), up_input.view(), y.view());
+    return to_double(y);
+  }
+
+  Result<Matrix<double>> combine(MatrixView<const double> expert_out,
+                                 MatrixView<const double> weight) const override {
+    if (auto ok = check_combine(shape_of(expert_out), shape_of(weight)); !ok) return ok.error();
+    const Matrix<float> out = to_float(expert_out);
+    const Matrix<float> weights = to_float(weight);
+    Matrix<float> y(weight.rows, expert_out.columns);
+    cpu::combine(context_, out.view(), weights.view(), y.view());
+    return to_double(y);
+  }
+
+  Result<Matrix<double>> add(MatrixView<const double> a,
+                             MatrixView<const double> b) const override {
+    if (auto ok = check_same_shape("add", shape_of(a), shape_of(b)); !ok) return ok.error();
+    Matrix<float> y = to_float(a);
+    const Matrix<float> other = to_float(b);
+    cpu::add(context_, std::as_const(y).view(), other.view(), y.view());
+    return to_double(y);
+  }
+
+  Result<std::span<const std::byte>> expert_byte_slice(const ExpertStack& stack,
+                                                       std::size_t expert) const override {
+    return cpu::expert_byte_slice(stack, expert);
+  }
+  Result<void> matvec(const WeightView& weight, std::span<const double> x,
+                      std::span<double> y) const override {
+    return with_floats(x, y, [&](auto input, auto output) {
+      return cpu::matvec(context_, weight, input, output);
+    });
+  }
+  Result<void> q4k_matvec(std::span<const std::byte> weight, std::size_t rows, std::size_t columns,
+                          std::span<const double> x, std::span<double> y) const override {
+    return with_floats(x, y, [&](auto input, auto output) {
+      return cpu::q4k_matvec(context_, weight, rows, columns, input, output);
+    });
+  }
+  Result<void> q6k_gemv(std::span<const std::byte> weight, std::size_t rows, std::size_t columns,
+                        std::span<const double> x, std::span<double> y) const override {
+    return with_floats(x, y, [&](auto input, auto output) {
+      return cpu::q6k_gemv(context_, weight, rows, columns, input, output);
+    });
+  }
+  Result<void> expert_swiglu(const WeightView& gate_proj, const WeightView& up_proj,
+                             const WeightView& down_proj, std::span<const double> x,
+                             std::span<double> y) const override {
+    return with_floats(x, y, [&](auto input, auto output) {
+      return cpu::expert_swiglu(context_, gate_proj, up_proj, down_proj, input, output);
+    });
+  }
+  Result<void> moe_ffn_forward_layer(const Config& config, const LayerWeights& layer,
+                                     std::size_t layer_index, std::size_t first_position,
+                                     MatrixView<const double> x, const ForwardOptions& options,
+                                     MatrixView<double> y) const override {
+    const auto call = [&](std::span<const float> input, std::span<float> output) {
+      return cpu::moe_ffn_forward_layer(context_, config, layer, layer_index, first_position,
+                                        MatrixView<const float>(input.data(), x.rows, x.columns),
+                                        options,
+                                        MatrixView<float>(output.data(), y.rows, y.columns));
+    };
+    return with_floats(x.flat(), y.flat(), call);
+  }
+
+ private:
+  // Calls a float32 function on float64 arguments; y stays as it is on an error.
+  template <typename Function>
+  Result<void> with_floats(std::span<const double> x, std::span<double> y,
+                           const Function& function) const {
+    std::vector<float> input(x.size());
+    std::ranges::transform(x, input.begin(),
+                           [](double value) { return static_cast<float>(value); });
+    std::vector<float> output(y.size());
+    Result<void> ok = function(std::span<const float>(input), std::span<float>(output));
+    if (ok) std::ranges::copy(output, y.begin());
+    return ok;
+  }
+
+  cpu::Context context_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(cpu::Context context) {
+  return std::make_unique<CpuBackend>(std::move(context));
+}
+
+}  // namespace refute

@@ -1,0 +1,258 @@
+// The CPU path: float32 with int8 activations, the numerics of kernels/*.h, the steps of
+// forward_oracle.cc.
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "engine/arguments.h"
+#include "engine/forward.h"
+#include "engine/moe_slots.h"
+#include "kernels/attention.h"
+#include "kernels/combine.h"
+#include "kernels/embed.h"
+#include "kernels/quant/half.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/route.h"
+#include "kernels/swiglu.h"
+
+namespace refute::cpu {
+namespace {
+
+Matrix<float> rms_norm(const Context& context, const Matrix<float>& x,
+                       std::span<const float> weight, float epsilon) {
+  Matrix<float> y(x.rows(), x.columns());
+  cpu::rms_norm(context, x.view(), weight, epsilon, y.view());
+  return y;
+}
+
+// The same on each head of [num_tokens, num_heads * head_dim], in place.
+void head_norm(const Context& context, std::span<const float> weight, float epsilon,
+               Matrix<float>& x) {
+  const MatrixView<float> heads(x.data(), x.size() / weight.size(), weight.size());
+  cpu::rms_norm(context, heads, weight, epsilon, heads);
+}
+
+// One input of several products, quantized at most once.
+class ProductInput {
+ public:
+  ProductInput(const Context& context, MatrixView<const float> x) : context_(context), x_(x) {}
+
+  Matrix<float> times(const WeightView& weight) {
+    Matrix<float> y(x_.rows, weight.rows);
+    if (!tensor_type_info(weight.type).is_quantized) {
+      cpu::matmul(context_, weight, x_, y.view());
+      return y;
+    }
+    cpu::matmul_quantized(context_, weight, quantized(), y.view());
+    return y;
+  }
+
+ private:
+  const QuantizedActivations& quantized() {
+    if (!quantized_) cpu::quantize_activations(context_, x_, &quantized_.emplace());
+    return *quantized_;
+  }
+
+  const Context& context_;
+  MatrixView<const float> x_;
+  std::optional<QuantizedActivations> quantized_;
+};
+
+void append_to_cache(const Matrix<float>& x, std::size_t position, Matrix<std::uint16_t>& cache) {
+  for (std::size_t t = 0; t < x.rows(); ++t) {
+    for (std::size_t i = 0; i < x.columns(); ++i) cache(position + t, i) = half_from_float(x(t, i));
+  }
+}
+
+}  // namespace
+
+Result<void> matvec(const Context& context, const WeightView& weight, std::span<const float> x,
+                    std::span<float> y) {
+  if (auto ok = check_matvec("matvec", weight, x.size(), y.size()); !ok) return ok;
+  cpu::matmul(context, weight, {x.data(), 1, x.size()}, {y.data(), 1, y.size()});
+  return {};
+}
+
+Result<void> q4k_matvec(const Context& context, std::span<const std::byte> weight, std::size_t rows,
+                        std::size_t columns, std::span<const float> x, std::span<float> y) {
+  if (auto ok = check_typed_matvec("q4k_matvec", TensorType::kQ4_K, weight.size(), rows, columns,
+                                   x.size(), y.size());
+      !ok) {
+    return ok;
+  }
+  return matvec(context, {TensorType::kQ4_K, rows, columns, weight.data()}, x, y);
+}
+
+Result<void> q6k_gemv(const Context& context, std::span<const std::byte> weight, std::size_t rows,
+                      std::size_t columns, std::span<const float> x, std::span<float> y) {
+  if (auto ok = check_typed_matvec("q6k_gemv", TensorType::kQ6_K, weight.size(), rows, columns,
+                                   x.size(), y.size());
+      !ok) {
+    return ok;
+  }
+  return matvec(context, {TensorType::kQ6_K, rows, columns, weight.data()}, x, y);
+}
+
+Result<void> expert_swiglu(const Context& context, const WeightView& gate_proj,
+                           const WeightView& up_proj, const WeightView& down_proj,
+                           std::span<const float> x, std::span<float> y) {
+  if (auto ok = check_expert_swiglu(gate_proj, up_proj, down_proj, x.size(), y.size()); !ok) {
+    return ok;
+  }
+  ProductInput input(context, {x.data(), 1, x.size()});
+  const Matrix<float> gate = input.times(gate_proj);
+  const Matrix<float> up = input.times(up_proj);
+  Matrix<float> inner(1, gate.columns());
+  cpu::swiglu(context, gate.view(), up.view(), inner.view());
+  cpu::matmul(context, down_proj, inner.view(), {y.data(), 1, y.size()});
+  return {};
+}
+
+Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
+                                   const LayerWeights& layer, std::size_t layer_index,
+                                   std::size_t first_position, MatrixView<const float> x,
+                                   const ForwardOptions& options, MatrixView<float> y) {
+  if (auto ok = check_moe_ffn_forward_layer(config, layer, layer_index, first_position, shape_of(x),
+                                            shape_of(y), options);
+      !ok) {
+    return ok;
+  }
+  const TraceCall record{options.trace, first_position};
+  const std::size_t num_tokens = x.rows;
+  const std::size_t k = config.num_experts_per_tok;
+
+  const Matrix<float> router_logits = ProductInput(context, x).times(layer.router);
+  record(TracePoint::kRouterLogits, layer_index, router_logits);
+
+  Matrix<std::int32_t> ids(num_tokens, k);
+  Matrix<float> weights(num_tokens, k);
+  for (std::size_t t = 0; t < num_tokens; ++t) {
+    if (options.forced_routes == nullptr) {
+      auto ok =
+          route<float>(router_logits.row(t), config.norm_topk_prob, ids.row(t), weights.row(t));
+      if (!ok) return ok;
+      continue;
+    }
+    const std::size_t row = first_position - options.forced_routes->first_position + t;
+    std::ranges::copy(options.forced_routes->ids[layer_index].row(row), ids.row(t).begin());
+    auto ok = routing_weights<float>(router_logits.row(t), config.norm_topk_prob, ids.row(t),
+                                     weights.row(t));
+    if (!ok) return ok;
+  }
+  record(TracePoint::kRouterIndex, layer_index, ids);
+  record(TracePoint::kRouterWeight, layer_index, weights);
+
+  const SlotGrouping grouping = group_slots_by_expert(ids.view(), config.num_experts);
+  Matrix<float> input(num_tokens * k, config.hidden_size);
+  for (std::size_t i = 0; i < grouping.slots.size(); ++i) {
+    std::ranges::copy(x.row(grouping.slots[i] / k), input.row(i).begin());
+  }
+  Matrix<float> gate(num_tokens * k, config.moe_intermediate_size);
+  Matrix<float> up(num_tokens * k, config.moe_intermediate_size);
+  Matrix<float> inner(num_tokens * k, config.moe_intermediate_size);
+  Matrix<float> out(num_tokens * k, config.hidden_size);
+  for (const ExpertGroup& group : grouping.experts) {
+    const auto rows = [&](Matrix<float>& matrix) {
+      return row_range(matrix.view(), group.begin, group.end);
+    };
+    cpu::matmul(context, layer.gate_proj.expert(group.expert), rows(input), rows(gate));
+    cpu::matmul(context, layer.up_proj.expert(group.expert), rows(input), rows(up));
+    cpu::swiglu(context, rows(gate), rows(up), rows(inner));
+    cpu::matmul(context, layer.down_proj.expert(group.expert), rows(inner), rows(out));
+  }
+  if (options.trace != nullptr) {
+    record(TracePoint::kExpertGate, layer_index, in_slot_order(gate, grouping.slots));
+    record(TracePoint::kExpertUp, layer_index, in_slot_order(up, grouping.slots));
+    record(TracePoint::kExpertSwiglu, layer_index, in_slot_order(inner, grouping.slots));
+  }
+  const Matrix<float> expert_out = in_slot_order(out, grouping.slots);
+  record(TracePoint::kExpertOut, layer_index, expert_out);
+
+  cpu::combine(context, expert_out.view(), weights.view(), y);
+  record(TracePoint::kMoeOut, layer_index, MatrixView<const float>(y));
+  return {};
+}
+
+Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& model,
+                                        const RopeTable& rope_table,
+                                        std::span<const std::int32_t> tokens,
+                                        KvCache<std::uint16_t>& cache,
+                                        const ForwardOptions& options) {
+  if (auto ok = check_forward(model, rope_table, tokens, cache.length(), cache.capacity(), options);
+      !ok) {
+    return ok.error();
+  }
+  const Config& config = model.config();
+  const AttentionShape heads = config.attention_shape();
+  const std::size_t position = cache.length();
+  const float eps = config.rms_norm_eps;
+  const TraceCall record{options.trace, position};
+  if (options.executed != nullptr) options.executed->clear();
+
+  Matrix<float> hidden(tokens.size(), config.hidden_size);
+  embed<float>(model.embed_tokens(), tokens, hidden.view());
+  record(TracePoint::kEmbedding, 0, hidden);
+
+  for (std::size_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const LayerWeights& weights = model.layers()[layer];
+
+    const Matrix<float> attn_norm = rms_norm(context, hidden, weights.input_layernorm, eps);
+    record(TracePoint::kAttnNorm, layer, attn_norm);
+
+    ProductInput attn_input(context, attn_norm.view());
+    Matrix<float> q = attn_input.times(weights.q_proj);
+    record(TracePoint::kQ, layer, q);
+    Matrix<float> k = attn_input.times(weights.k_proj);
+    record(TracePoint::kK, layer, k);
+    const Matrix<float> v = attn_input.times(weights.v_proj);
+    record(TracePoint::kV, layer, v);
+
+    head_norm(context, weights.q_norm, eps, q);
+    record(TracePoint::kQNorm, layer, q);
+    head_norm(context, weights.k_norm, eps, k);
+    record(TracePoint::kKNorm, layer, k);
+
+    cpu::rope(context, rope_table, heads.num_attention_heads, position, q.view());
+    record(TracePoint::kQRope, layer, q);
+    cpu::rope(context, rope_table, heads.num_key_value_heads, position, k.view());
+    record(TracePoint::kKRope, layer, k);
+
+    append_to_cache(k, position, cache.keys(layer));
+    append_to_cache(v, position, cache.values(layer));
+    Matrix<float> attn_heads(tokens.size(), heads.query_size());
+    cpu::attention(context, heads, q.view(), std::as_const(cache).keys(layer).view(),
+                   std::as_const(cache).values(layer).view(), position, attn_heads.view());
+    record(TracePoint::kAttnHeads, layer, attn_heads);
+
+    const Matrix<float> attn_out = ProductInput(context, attn_heads.view()).times(weights.o_proj);
+    record(TracePoint::kAttnOut, layer, attn_out);
+    cpu::add(context, hidden.view(), attn_out.view(), hidden.view());
+    record(TracePoint::kAttnResidual, layer, hidden);
+
+    const Matrix<float> ffn_norm = rms_norm(context, hidden, weights.post_attention_layernorm, eps);
+    record(TracePoint::kFfnNorm, layer, ffn_norm);
+
+    Matrix<float> moe_out(tokens.size(), config.hidden_size);
+    if (auto ok = moe_ffn_forward_layer(context, config, weights, layer, position, ffn_norm.view(),
+                                        options, moe_out.view());
+        !ok) {
+      return in_layer(layer, ok.error());
+    }
+    cpu::add(context, hidden.view(), moe_out.view(), hidden.view());
+    record(TracePoint::kFfnResidual, layer, hidden);
+    if (options.executed != nullptr) options.executed->push_back(BackendId::kCpu);
+  }
+
+  if (options.logit_rows == LogitRows::kLast) hidden = last_row(hidden);
+  const TraceCall record_last{options.trace, position + tokens.size() - hidden.rows()};
+  const Matrix<float> output_norm = rms_norm(context, hidden, model.norm(), eps);
+  record_last(TracePoint::kOutputNorm, 0, output_norm);
+  Matrix<float> logits = ProductInput(context, output_norm.view()).times(model.lm_head());
+  record_last(TracePoint::kLogits, 0, logits);
+  if (auto ok = check_finite("logits", std::as_const(logits).view()); !ok) return ok.error();
+  cache.advance(tokens.size());
+  return logits;
+}
+
+}  // namespace refute::cpu

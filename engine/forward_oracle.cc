@@ -1,0 +1,251 @@
+// The float64 oracle: the forward pass of Qwen3-MoE in plain steps that read like the paper.
+#include <algorithm>
+#include <utility>
+
+#include "engine/arguments.h"
+#include "engine/forward.h"
+#include "engine/moe_slots.h"
+#include "kernels/attention.h"
+#include "kernels/combine.h"
+#include "kernels/embed.h"
+#include "kernels/quant/half.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/route.h"
+#include "kernels/swiglu.h"
+
+namespace refute::oracle {
+namespace {
+
+Matrix<double> rms_norm(const Matrix<double>& x, std::span<const float> weight, float epsilon) {
+  Matrix<double> y(x.rows(), x.columns());
+  oracle::rms_norm(x.view(), weight, static_cast<double>(epsilon), y.view());
+  return y;
+}
+
+// The same on each head of [num_tokens, num_heads * head_dim].
+Matrix<double> head_norm(const Matrix<double>& x, std::span<const float> weight, float epsilon) {
+  Matrix<double> y(x.rows(), x.columns());
+  const std::size_t num_rows = x.size() / weight.size();
+  oracle::rms_norm({x.data(), num_rows, weight.size()}, weight, static_cast<double>(epsilon),
+                   {y.data(), num_rows, weight.size()});
+  return y;
+}
+
+Matrix<double> matmul(ActivationScheme scheme, const WeightView& weight, const Matrix<double>& x) {
+  Matrix<double> y(x.rows(), weight.rows);
+  oracle::matmul(weight, x.view(), scheme, y.view());
+  return y;
+}
+
+Matrix<double> add(const Matrix<double>& a, const Matrix<double>& b) {
+  Matrix<double> y(a.rows(), a.columns());
+  oracle::add(a.view(), b.view(), y.view());
+  return y;
+}
+
+// Puts the rows of x into the cache from `position` on, as the cache of the fast paths would hold
+// them when emulating.
+void append_to_cache(ActivationScheme scheme, const Matrix<double>& x, std::size_t position,
+                     Matrix<double>& cache) {
+  for (std::size_t t = 0; t < x.rows(); ++t) {
+    for (std::size_t i = 0; i < x.columns(); ++i) {
+      const double value = x(t, i);
+      cache(position + t, i) =
+          scheme == ActivationScheme::kExact
+              ? value
+              : static_cast<double>(float_from_half(half_from_float(static_cast<float>(value))));
+    }
+  }
+}
+
+}  // namespace
+
+Result<void> matvec(ActivationScheme scheme, const WeightView& weight, std::span<const double> x,
+                    std::span<double> y) {
+  if (auto ok = check_matvec("matvec", weight, x.size(), y.size()); !ok) return ok;
+  oracle::matmul(weight, {x.data(), 1, x.size()}, scheme, {y.data(), 1, y.size()});
+  return {};
+}
+
+Result<void> q4k_matvec(ActivationScheme scheme, std::span<const std::byte> weight,
+                        std::size_t rows, std::size_t columns, std::span<const double> x,
+                        std::span<double> y) {
+  if (auto ok = check_typed_matvec("q4k_matvec", TensorType::kQ4_K, weight.size(), rows, columns,
+                                   x.size(), y.size());
+      !ok) {
+    return ok;
+  }
+  return matvec(scheme, {TensorType::kQ4_K, rows, columns, weight.data()}, x, y);
+}
+
+Result<void> q6k_gemv(ActivationScheme scheme, std::span<const std::byte> weight, std::size_t rows,
+                      std::size_t columns, std::span<const double> x, std::span<double> y) {
+  if (auto ok = check_typed_matvec("q6k_gemv", TensorType::kQ6_K, weight.size(), rows, columns,
+                                   x.size(), y.size());
+      !ok) {
+    return ok;
+  }
+  return matvec(scheme, {TensorType::kQ6_K, rows, columns, weight.data()}, x, y);
+}
+
+Result<void> expert_swiglu(ActivationScheme scheme, const WeightView& gate_proj,
+                           const WeightView& up_proj, const WeightView& down_proj,
+                           std::span<const double> x, std::span<double> y) {
+  if (auto ok = check_expert_swiglu(gate_proj, up_proj, down_proj, x.size(), y.size()); !ok) {
+    return ok;
+  }
+  const Matrix<double> input(1, x.size(), {x.begin(), x.end()});
+  const Matrix<double> gate = matmul(scheme, gate_proj, input);
+  const Matrix<double> up = matmul(scheme, up_proj, input);
+  Matrix<double> inner(1, gate.columns());
+  oracle::swiglu(gate.view(), up.view(), inner.view());
+  oracle::matmul(down_proj, inner.view(), scheme, {y.data(), 1, y.size()});
+  return {};
+}
+
+Result<void> moe_ffn_forward_layer(ActivationScheme scheme, const Config& config,
+                                   const LayerWeights& layer, std::size_t layer_index,
+                                   std::size_t first_position, MatrixView<const double> x,
+                                   const ForwardOptions& options, MatrixView<double> y) {
+  if (auto ok = check_moe_ffn_forward_layer(config, layer, layer_index, first_position, shape_of(x),
+                                            shape_of(y), options);
+      !ok) {
+    return ok;
+  }
+  const TraceCall record{options.trace, first_position};
+  const std::size_t num_tokens = x.rows;
+  const std::size_t k = config.num_experts_per_tok;
+
+  Matrix<double> router_logits(num_tokens, config.num_experts);
+  oracle::matmul(layer.router, x, scheme, router_logits.view());
+  record(TracePoint::kRouterLogits, layer_index, router_logits);
+
+  Matrix<std::int32_t> ids(num_tokens, k);
+  Matrix<double> weights(num_tokens, k);
+  for (std::size_t t = 0; t < num_tokens; ++t) {
+    const std::span<const double> logits = std::as_const(router_logits).row(t);
+    if (options.forced_routes == nullptr) {
+      auto ok = route<double>(logits, config.norm_topk_prob, ids.row(t), weights.row(t));
+      if (!ok) return ok;
+      continue;
+    }
+    const std::size_t row = first_position - options.forced_routes->first_position + t;
+    std::ranges::copy(options.forced_routes->ids[layer_index].row(row), ids.row(t).begin());
+    auto ok = routing_weights<double>(logits, config.norm_topk_prob, ids.row(t), weights.row(t));
+    if (!ok) return ok;
+  }
+  record(TracePoint::kRouterIndex, layer_index, ids);
+  record(TracePoint::kRouterWeight, layer_index, weights);
+
+  const SlotGrouping grouping = group_slots_by_expert(ids.view(), config.num_experts);
+  Matrix<double> input(num_tokens * k, config.hidden_size);
+  for (std::size_t i = 0; i < grouping.slots.size(); ++i) {
+    std::ranges::copy(x.row(grouping.slots[i] / k), input.row(i).begin());
+  }
+  Matrix<double> gate(num_tokens * k, config.moe_intermediate_size);
+  Matrix<double> up(num_tokens * k, config.moe_intermediate_size);
+  Matrix<double> inner(num_tokens * k, config.moe_intermediate_size);
+  Matrix<double> out(num_tokens * k, config.hidden_size);
+  for (const ExpertGroup& group : grouping.experts) {
+    const auto rows = [&](Matrix<double>& matrix) {
+      return row_range(matrix.view(), group.begin, group.end);
+    };
+    oracle::matmul(layer.gate_proj.expert(group.expert), rows(input), scheme, rows(gate));
+    oracle::matmul(layer.up_proj.expert(group.expert), rows(input), scheme, rows(up));
+    oracle::swiglu(rows(gate), rows(up), rows(inner));
+    oracle::matmul(layer.down_proj.expert(group.expert), rows(inner), scheme, rows(out));
+  }
+  if (options.trace != nullptr) {
+    record(TracePoint::kExpertGate, layer_index, in_slot_order(gate, grouping.slots));
+    record(TracePoint::kExpertUp, layer_index, in_slot_order(up, grouping.slots));
+    record(TracePoint::kExpertSwiglu, layer_index, in_slot_order(inner, grouping.slots));
+  }
+  const Matrix<double> expert_out = in_slot_order(out, grouping.slots);
+  record(TracePoint::kExpertOut, layer_index, expert_out);
+
+  oracle::combine(expert_out.view(), weights.view(), y);
+  record(TracePoint::kMoeOut, layer_index, MatrixView<const double>(y));
+  return {};
+}
+
+Result<Matrix<double>> forward_qwen3_moe(ActivationScheme scheme, const Model& model,
+                                         const RopeTable& rope_table,
+                                         std::span<const std::int32_t> tokens,
+                                         KvCache<double>& cache, const ForwardOptions& options) {
+  if (auto ok = check_forward(model, rope_table, tokens, cache.length(), cache.capacity(), options);
+      !ok) {
+    return ok.error();
+  }
+  const Config& config = model.config();
+  const AttentionShape heads = config.attention_shape();
+  const std::size_t position = cache.length();
+  const float eps = config.rms_norm_eps;
+  const TraceCall record{options.trace, position};
+  if (options.executed != nullptr) options.executed->clear();
+
+  Matrix<double> hidden(tokens.size(), config.hidden_size);
+  embed<double>(model.embed_tokens(), tokens, hidden.view());
+  record(TracePoint::kEmbedding, 0, hidden);
+
+  for (std::size_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const LayerWeights& weights = model.layers()[layer];
+
+    const Matrix<double> attn_norm = rms_norm(hidden, weights.input_layernorm, eps);
+    record(TracePoint::kAttnNorm, layer, attn_norm);
+
+    Matrix<double> q = matmul(scheme, weights.q_proj, attn_norm);
+    record(TracePoint::kQ, layer, q);
+    Matrix<double> k = matmul(scheme, weights.k_proj, attn_norm);
+    record(TracePoint::kK, layer, k);
+    const Matrix<double> v = matmul(scheme, weights.v_proj, attn_norm);
+    record(TracePoint::kV, layer, v);
+
+    q = head_norm(q, weights.q_norm, eps);
+    record(TracePoint::kQNorm, layer, q);
+    k = head_norm(k, weights.k_norm, eps);
+    record(TracePoint::kKNorm, layer, k);
+
+    oracle::rope(rope_table, heads.num_attention_heads, position, q.view());
+    record(TracePoint::kQRope, layer, q);
+    oracle::rope(rope_table, heads.num_key_value_heads, position, k.view());
+    record(TracePoint::kKRope, layer, k);
+
+    append_to_cache(scheme, k, position, cache.keys(layer));
+    append_to_cache(scheme, v, position, cache.values(layer));
+    Matrix<double> attn_heads(tokens.size(), heads.query_size());
+    oracle::attention(heads, q.view(), std::as_const(cache).keys(layer).view(),
+                      std::as_const(cache).values(layer).view(), position, attn_heads.view());
+    record(TracePoint::kAttnHeads, layer, attn_heads);
+
+    const Matrix<double> attn_out = matmul(scheme, weights.o_proj, attn_heads);
+    record(TracePoint::kAttnOut, layer, attn_out);
+    hidden = add(hidden, attn_out);
+    record(TracePoint::kAttnResidual, layer, hidden);
+
+    const Matrix<double> ffn_norm = rms_norm(hidden, weights.post_attention_layernorm, eps);
+    record(TracePoint::kFfnNorm, layer, ffn_norm);
+
+    Matrix<double> moe_out(tokens.size(), config.hidden_size);
+    if (auto ok = moe_ffn_forward_layer(scheme, config, weights, layer, position, ffn_norm.view(),
+                                        options, moe_out.view());
+        !ok) {
+      return in_layer(layer, ok.error());
+    }
+    hidden = add(hidden, moe_out);
+    record(TracePoint::kFfnResidual, layer, hidden);
+    if (options.executed != nullptr) options.executed->push_back(BackendId::kOracle);
+  }
+
+  if (options.logit_rows == LogitRows::kLast) hidden = last_row(hidden);
+  const TraceCall record_last{options.trace, position + tokens.size() - hidden.rows()};
+  const Matrix<double> output_norm = rms_norm(hidden, model.norm(), eps);
+  record_last(TracePoint::kOutputNorm, 0, output_norm);
+  Matrix<double> logits = matmul(scheme, model.lm_head(), output_norm);
+  record_last(TracePoint::kLogits, 0, logits);
+  if (auto ok = check_finite("logits", std::as_const(logits).view()); !ok) return ok.error();
+  cache.advance(tokens.size());
+  return logits;
+}
+
+}  // namespace refute::oracle

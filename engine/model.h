@@ -1,0 +1,94 @@
+// A loaded model: its configuration and borrowed views of its weights.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/config.h"
+#include "engine/tokenizer.h"
+#include "kernels/quant/dequantize.h"
+#include "kernels/result.h"
+#include "kernels/rope.h"
+
+namespace refute {
+
+class GgufFile;  // engine/gguf.h
+
+// The same matrix for every expert, one after the other: [num_experts, rows, columns] as stored.
+struct ExpertStack {
+  TensorType type = TensorType::kF32;
+  std::size_t num_experts = 0;
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+  std::span<const std::byte> data;
+
+  std::size_t bytes_per_expert() const { return rows * row_bytes(type, columns); }
+  // By expert_byte_slice (engine/forward.h), which must succeed.
+  WeightView expert(std::size_t expert) const;
+};
+
+struct LayerWeights {
+  std::vector<float> input_layernorm;           // [hidden_size]
+  WeightView q_proj;                            // [num_attention_heads * head_dim, hidden_size]
+  WeightView k_proj;                            // [num_key_value_heads * head_dim, hidden_size]
+  WeightView v_proj;                            // [num_key_value_heads * head_dim, hidden_size]
+  WeightView o_proj;                            // [hidden_size, num_attention_heads * head_dim]
+  std::vector<float> q_norm;                    // [head_dim]
+  std::vector<float> k_norm;                    // [head_dim]
+  std::vector<float> post_attention_layernorm;  // [hidden_size]
+  WeightView router;                            // [num_experts, hidden_size]
+  ExpertStack gate_proj;                        // [num_experts, moe_intermediate_size, hidden_size]
+  ExpertStack up_proj;                          // [num_experts, moe_intermediate_size, hidden_size]
+  ExpertStack down_proj;                        // [num_experts, hidden_size, moe_intermediate_size]
+};
+
+class Model {
+ public:
+  // Maps the file and checks everything: metadata (kMissingKey names the key, see model_config.h),
+  // every tensor's presence, type, shape and byte count (kMalformed, kUnsupported, kInvalidShape
+  // name tensor, expected and found), no tensor that would be left out (kUnsupported), every scale
+  // finite (kNonFinite names tensor, expert and row). num_threads 0 takes the number of processors.
+  static Result<Model> load(const std::filesystem::path& path, std::size_t num_threads = 0);
+
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+  ~Model();
+
+  const Config& config() const { return config_; }
+  const std::string& name() const { return name_; }  // general.name, else the file's stem.
+  const std::filesystem::path& path() const { return path_; }
+  const WeightView& embed_tokens() const { return embed_tokens_; }  // [vocab_size, hidden_size]
+  const std::vector<LayerWeights>& layers() const { return layers_; }
+  const std::vector<float>& norm() const { return norm_; }  // [hidden_size]
+  const WeightView& lm_head() const { return lm_head_; }    // [vocab_size, hidden_size]
+  // The file's bytes of weights, and of the whole file.
+  std::size_t weight_bytes() const { return weight_bytes_; }
+  std::span<const std::byte> file_bytes() const;
+  // What the file says of its tokenizer; empty when it has none.
+  const std::optional<TokenizerData>& tokenizer_data() const { return tokenizer_data_; }
+
+  // Weights that one decoded token reads, in bytes: everything but unselected experts and
+  // embed_tokens (one row of it).
+  std::size_t bytes_per_token() const;
+
+ private:
+  Model();
+
+  std::unique_ptr<GgufFile> file_;
+  Config config_;
+  std::string name_;
+  std::filesystem::path path_;
+  WeightView embed_tokens_;
+  std::vector<LayerWeights> layers_;
+  std::vector<float> norm_;
+  WeightView lm_head_;
+  std::size_t weight_bytes_ = 0;
+  std::optional<TokenizerData> tokenizer_data_;
+};
+
+}  // namespace refute
