@@ -43,6 +43,12 @@ class Session {
   virtual void poison_unused() = 0;
 };
 
+// Memory of a backend's device, in bytes.
+struct MemoryUse {
+  std::size_t used = 0;
+  std::size_t total = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -55,6 +61,16 @@ class Backend {
   // max_position_embeddings is smaller; kOutOfMemory when it does not fit.
   virtual Result<std::unique_ptr<Session>> open_session(const Model& model,
                                                         std::size_t capacity) const = 0;
+
+  // The device's memory while `model` is loaded with one session of `capacity` positions; empty for
+  // a backend without memory of its own.
+  virtual std::optional<MemoryUse> memory_use(const Model& /*model*/,
+                                              std::size_t /*capacity*/) const {
+    return std::nullopt;
+  }
+  // The device's read bandwidth in bytes a second, measured now by a stream that its caches do not
+  // hold; empty for a backend that cannot measure it.
+  virtual std::optional<double> measure_read_bandwidth() const { return std::nullopt; }
 
   // The ops, shapes as in kernels/*.h. Every one checks its arguments: kInvalidShape.
   virtual Result<Matrix<double>> embed(const WeightView& embed_tokens,

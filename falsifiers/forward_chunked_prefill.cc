@@ -1,0 +1,75 @@
+// Claim: prefilling a prompt in chunks of 1, 7, 8, 9, 13 tokens or in halves gives bitwise what
+//   prefilling it at once gives, at every trace point and in every logit.
+// Why it must hold: as for forward.decode_equals_prefill; the chunks stand on both sides of the
+//   tiles of 8 and are no divisors of the prompt.
+// Catches: tails of tiles (rows % 8), chunk borders in mask, position or cache, buffers sized by
+//   the first chunk, split sizes chosen by batch.
+// Misses: errors that every split shares.
+// Source: comparison class E.
+#include "falsifiers/forward_chunked_prefill.h"
+
+#include <array>
+#include <string>
+
+#include "falsifiers/parity.h"
+#include "falsifiers/traced_run.h"
+
+namespace refute {
+namespace {
+
+// The oracle has no tiles, and is slow.
+constexpr std::size_t kNumTokens = 67;
+constexpr std::size_t kNumTokensOracle = 19;
+
+constexpr std::array<MetricInfo, 1> kMetrics = {{kDifferingElements}};
+
+}  // namespace
+
+Verdict falsify_forward_chunked_prefill(const Subject& subject, const Criterion& criterion) {
+  Judge judge(kMetrics, criterion);
+  const Config& config = subject.model->config();
+  const bool is_oracle = subject.backend.id() == BackendId::kOracle;
+  const auto tokens =
+      random_tokens(config, criterion.seed, is_oracle ? kNumTokensOracle : kNumTokens);
+  const auto whole = run_traced(subject.backend, *subject.model, tokens);
+  if (!whole) {
+    judge_subject_error(whole.error(), "prefill", &judge);
+    return judge.verdict();
+  }
+  for (const std::size_t chunk : {std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{9},
+                                  std::size_t{13}, (tokens.size() + 1) / 2}) {
+    const std::string where = "chunks of " + std::to_string(chunk);
+    const auto chunked = run_traced(subject.backend, *subject.model, tokens,
+                                    {.chunk = chunk, .forced_routes = nullptr});
+    if (!chunked) {
+      judge_subject_error(chunked.error(), where, &judge);
+      continue;
+    }
+    measure_differing_elements(config, *whole, *chunked, tokens.size(), "differing_elements", where,
+                               &judge);
+  }
+  return judge.verdict();
+}
+
+const FalsifierInfo& forward_chunked_prefill_info() {
+  static constexpr FalsifierInfo kInfo = {
+      .id = "forward.chunked_prefill",
+      .claim =
+          "Prefilling in chunks of 1, 7, 8, 9, 13 tokens or in halves gives bitwise what one call "
+          "gives.",
+      .why = "No order of additions depends on how many tokens a call brings.",
+      .catches =
+          "Tails of tiles, chunk borders in mask, position or cache, buffers sized by the first "
+          "chunk.",
+      .misses = "Errors that every split shares.",
+      .source = "Comparison class E.",
+      .metrics = kMetrics,
+      .backends = kAllBackends,
+      .needs_model = true,
+      .needs_pack = false,
+      .falsify = falsify_forward_chunked_prefill,
+  };
+  return kInfo;
+}
+
+}  // namespace refute

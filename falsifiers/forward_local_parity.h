@@ -1,0 +1,11 @@
+// forward.local_parity: claim, reasons and limits are in the source file.
+#pragma once
+
+#include "falsifiers/falsifier.h"
+
+namespace refute {
+
+const FalsifierInfo& forward_local_parity_info();
+Verdict falsify_forward_local_parity(const Subject& subject, const Criterion& criterion);
+
+}  // namespace refute

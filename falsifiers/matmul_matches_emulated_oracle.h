@@ -1,0 +1,12 @@
+// matmul.matches_emulated_oracle: see the first comment of the source file.
+#pragma once
+
+#include "falsifiers/falsifier.h"
+
+namespace refute {
+
+Verdict falsify_matmul_matches_emulated_oracle(const Subject& subject, const Criterion& criterion);
+
+const FalsifierInfo& matmul_matches_emulated_oracle_info();
+
+}  // namespace refute

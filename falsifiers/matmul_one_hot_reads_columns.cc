@@ -1,0 +1,127 @@
+// Claim: A one-hot activation reads out the dequantized column of the weight, within 2.4e-7 of |d
+//   scale quant| + |dmin min|, at the columns where sub-blocks, nibbles and super-blocks meet and
+//   at random ones.
+// Why: With 127 at one column the activation scale is exactly 1, so the kernel itself reports each
+//   weight with at most a few roundings.
+// Catches: Any misread byte, nibble, scale, minimum or stride, on the very kernel that multiplies;
+//   a last block read at the wrong offset.
+// Misses: Errors that need two active columns.
+// Source: Formats of ggml through an independent decoder; faults 91, 92 and 107a of the catalogue.
+#include "falsifiers/matmul_one_hot_reads_columns.h"
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/backend.h"
+#include "falsifiers/generators.h"
+#include "falsifiers/judge.h"
+#include "falsifiers/owned_weights.h"
+#include "falsifiers/property.h"
+#include "falsifiers/textbook.h"
+
+namespace refute {
+namespace {
+
+constexpr std::string_view kId = "matmul.one_hot_reads_columns";
+
+constexpr std::array<MetricInfo, 1> kMetrics = {{
+    {"readout_error", "|y / x - w| over |d scale quant| + |dmin min|.", false, 2.4e-7},
+}};
+
+constexpr std::array<std::size_t, 12> kColumns = {0,  15,  16,  31,  32,  63,
+                                                  64, 127, 128, 255, 256, 511};
+constexpr std::array<std::size_t, 4> kRows = {1, 7, 9, 33};
+
+void read_out(const Backend& backend, const OwnedWeight& weight,
+              const std::vector<std::size_t>& columns, double active, PropertyCase& property_case) {
+  Matrix<double> x(columns.size(), weight.columns);
+  for (std::size_t t = 0; t < columns.size(); ++t) x(t, columns[t]) = active;
+  const auto y = backend.matmul(weight.view(), x.view());
+  if (!property_case.require_ok(y, "matmul")) return;
+  double worst = 0.0;
+  std::string where = "all columns";
+  for (std::size_t t = 0; t < columns.size(); ++t) {
+    for (std::size_t r = 0; r < weight.rows; ++r) {
+      const auto expected = textbook::element(weight.type, weight.view().row(r), columns[t]);
+      const double error = std::abs((*y)(t, r) / active - expected.value);
+      const double relative = error == 0.0 ? 0.0 : error / expected.magnitude;
+      if (relative <= worst) continue;
+      worst = relative;
+      where = "row " + std::to_string(r) + " column " + std::to_string(columns[t]);
+    }
+  }
+  property_case.measure("readout_error", worst,
+                        std::string(tensor_type_info(weight.type).name) + " " + where);
+}
+
+std::vector<std::size_t> pinned_columns(std::size_t count) {
+  std::set<std::size_t> columns = {count - 1};
+  for (const std::size_t column : kColumns) {
+    if (column < count) columns.insert(column);
+  }
+  return {columns.begin(), columns.end()};
+}
+
+void pinned(const Backend& backend, PropertyCase& property_case, std::size_t index) {
+  const TensorType type = kWeightTypes[index % kWeightTypes.size()];
+  const std::size_t rows = kRows[index / kWeightTypes.size()];
+  const OwnedWeight weight =
+      make_weight(type, rows, 768, WeightKind::kPlain, property_case.seed("weight seed"));
+  read_out(backend, weight, pinned_columns(768), index % 2 == 0 ? 127.0 : -127.0, property_case);
+}
+
+void any(const Backend& backend, PropertyCase& property_case) {
+  const TensorType type = draw_type(property_case, "type", kWeightTypes);
+  const std::size_t count = draw_columns(property_case, type);
+  const std::size_t rows = property_case.integer("rows", 1, 20);
+  const OwnedWeight weight = draw_weight(property_case, rows, count, type);
+  const double active = property_case.flag("negative") ? -127.0 : 127.0;
+  read_out(backend, weight, {property_case.integer("column", 0, count - 1), count - 1}, active,
+           property_case);
+}
+
+}  // namespace
+
+Verdict falsify_one_hot_reads_columns(const Subject& subject, const Criterion& criterion) {
+  Judge judge(kMetrics, criterion);
+  check_pinned({kId, "pinned"}, criterion, &judge, kWeightTypes.size() * kRows.size(),
+               [&](PropertyCase& property_case, std::size_t index) {
+                 pinned(subject.backend, property_case, index);
+               });
+  check_property({kId, "any"}, criterion, &judge,
+                 [&](PropertyCase& property_case) { any(subject.backend, property_case); });
+  return judge.verdict();
+}
+
+const FalsifierInfo& matmul_one_hot_reads_columns_info() {
+  static const FalsifierInfo info = {
+      .id = kId,
+      .claim =
+          "A one-hot activation reads out the dequantized column of the weight, within 2.4e-7 of "
+          "|d scale quant| + |dmin min|, at the columns where sub-blocks, nibbles and super-blocks "
+          "meet and at random ones.",
+      .why =
+          "With 127 at one column the activation scale is exactly 1, so the kernel itself reports "
+          "each weight with at most a few roundings.",
+      .catches =
+          "Any misread byte, nibble, scale, minimum or stride, on the very kernel that multiplies; "
+          "a last block read at the wrong offset.",
+      .misses = "Errors that need two active columns.",
+      .source =
+          "Formats of ggml through an independent decoder; faults 91, 92 and 107a of the "
+          "catalogue.",
+      .metrics = kMetrics,
+      .backends = kAllBackends,
+      .needs_model = false,
+      .needs_pack = false,
+      .falsify = falsify_one_hot_reads_columns,
+  };
+  return info;
+}
+
+}  // namespace refute

@@ -1,0 +1,31 @@
+# Falsifiers of whole models, and what they share.
+set(REFUTE_MODEL_FALSIFIER_SOURCES
+  comparison_gates.cc
+  determinism_repeats.cc
+  determinism_threads.cc
+  determinism_traced_equals_untraced.cc
+  fidelity_local_stages.cc
+  fidelity_logits.cc
+  forward_chained_parity.cc
+  forward_chunked_prefill.cc
+  forward_cosine_per_row.cc
+  forward_decode_equals_prefill.cc
+  forward_finite.cc
+  forward_is_causal.cc
+  forward_local_parity.cc
+  forward_output_dimensions.cc
+  gguf_layout_byte_counts.cc
+  greedy_continues_identically.cc
+  mean_nll.cc
+  memory_fits_device.cc
+  nll_fast_within_budget.cc
+  nll_oracle_matches_expectation.cc
+  oracle_pack.cc
+  oracle_pack_trace_points.cc
+  provenance_executed_backend.cc
+  session_resets_cleanly.cc
+  stage_replay.cc
+  throughput_share_of_bandwidth.cc
+  trace_points_complete_and_ordered.cc
+  traced_run.cc
+)

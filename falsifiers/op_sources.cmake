@@ -1,0 +1,44 @@
+# Metrics, judge, registry, properties and the falsifiers of single ops.
+set(REFUTE_OP_FALSIFIER_SOURCES
+  activation_quantization_matches_definition.cc
+  attention_case.cc
+  attention_closed_forms.cc
+  attention_matches_float64.cc
+  bad_calls.cc
+  bad_op_calls.cc
+  call_recorder.cc
+  dequantize_matches_textbook.cc
+  expert_matches_emulated_oracle.cc
+  expert_power_of_two.cc
+  generators.cc
+  judge.cc
+  matmul_byte_influence.cc
+  matmul_matches_emulated_oracle.cc
+  matmul_one_hot_reads_columns.cc
+  matmul_row_alone_equals_batch.cc
+  metrics.cc
+  moe_invariances.cc
+  moe_matches_emulated_oracle.cc
+  moe_run.cc
+  owned_weights.cc
+  parity.cc
+  property.cc
+  registry.cc
+  replay_token.cc
+  rms_norm_closed_form_near_epsilon.cc
+  rms_norm_matches_float64.cc
+  rope_matches_golden.cc
+  router_matches_float64.cc
+  router_order_and_ties.cc
+  router_pairs_weights_with_ids.cc
+  router_rejects_non_finite.cc
+  router_renormalises_top_k.cc
+  router_shift_invariant.cc
+  router_weights_sum_to_one.cc
+  routing_checks.cc
+  seeded_random.cc
+  shape_rejects_bad_arguments.cc
+  swiglu_goldens.cc
+  swiglu_matches_float64.cc
+  textbook.cc
+)

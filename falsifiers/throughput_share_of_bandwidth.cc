@@ -1,0 +1,100 @@
+// Claim: decoding one token reads the weights at no less than 29 % of the read bandwidth that was
+//   measured in the same run, and at no more than 100 % of it.
+// Why it must hold: decode is bound by memory. 150 tokens/s on an RTX 4090, the public contract's
+//   figure, is 29 % of that card's bandwidth; a share carries over to other cards and does not
+//   flake with their clocks.
+// Catches: weights read twice or dequantized in memory, launches that leave the device idle.
+// Misses: slow prefill; a device that is slow in both measurements.
+// Source: AC_GPU_MOE_006 of the public contract qwen3-moe-forward-gpu-v1.
+#include "falsifiers/throughput_share_of_bandwidth.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "engine/backend.h"
+#include "engine/model.h"
+#include "falsifiers/judge.h"
+#include "falsifiers/traced_run.h"
+
+namespace refute {
+namespace {
+
+constexpr std::size_t kPromptTokens = 16;
+constexpr std::size_t kDecodedTokens = 32;
+constexpr std::size_t kSeries = 5;
+
+constexpr std::array<MetricInfo, 2> kMetrics = {{
+    {"share", "bytes of weights a second of decode over the measured read bandwidth", true, 0.29},
+    {"impossible_share", "the same, as an upper bound: above 1 a measurement is wrong", false, 1.0},
+}};
+
+constexpr std::array<BackendId, 1> kBackends = {BackendId::kCuda};
+
+// Seconds for kDecodedTokens calls of one token each.
+Result<double> time_decode(Session& session, std::span<const std::int32_t> tokens) {
+  if (auto ok = session.rollback(0); !ok) return ok.error();
+  if (auto ok = session.forward(tokens.first(kPromptTokens), {}); !ok) return ok.error();
+  const auto start = std::chrono::steady_clock::now();
+  for (std::size_t t = kPromptTokens; t < tokens.size(); ++t) {
+    if (auto ok = session.forward(tokens.subspan(t, 1), {}); !ok) return ok.error();
+  }
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+Verdict falsify_throughput_share_of_bandwidth(const Subject& subject, const Criterion& criterion) {
+  Judge judge(kMetrics, criterion);
+  const auto bandwidth = subject.backend.measure_read_bandwidth();
+  if (!bandwidth) {
+    return Verdict::not_run(subject.backend.description() + " cannot measure its read bandwidth");
+  }
+  const auto tokens =
+      random_tokens(subject.model->config(), criterion.seed, kPromptTokens + kDecodedTokens);
+  auto session = subject.backend.open_session(*subject.model, tokens.size());
+  if (!session) {
+    judge_subject_error(session.error(), "open_session", &judge);
+    return judge.verdict();
+  }
+  std::vector<double> seconds;
+  for (std::size_t i = 0; i <= kSeries; ++i) {  // The first series warms up and does not count.
+    const auto series = time_decode(**session, tokens);
+    if (!series) return Verdict::error(series.error().message());
+    if (i > 0) seconds.push_back(*series);
+  }
+  std::ranges::sort(seconds);
+  const double tokens_per_second =
+      static_cast<double>(kDecodedTokens) / seconds[seconds.size() / 2];
+  const double share =
+      static_cast<double>(subject.model->bytes_per_token()) * tokens_per_second / *bandwidth;
+  const std::string where = std::to_string(tokens_per_second) + " tokens/s, " +
+                            std::to_string(*bandwidth / 1e9) + " GB/s";
+  const bool fast = judge.measure("share", share, where);
+  const bool possible = judge.measure("impossible_share", share, where);
+  judge.count_case(!fast || !possible);
+  return judge.verdict();
+}
+
+const FalsifierInfo& throughput_share_of_bandwidth_info() {
+  static constexpr FalsifierInfo kInfo = {
+      .id = "throughput.share_of_bandwidth",
+      .claim =
+          "Decode reads the weights at 29 % or more of the read bandwidth measured in the same "
+          "run.",
+      .why = "Decode is bound by memory; 29 % is what 150 tokens/s on an RTX 4090 means.",
+      .catches = "Weights read twice, dequantized in memory, or launches that leave gaps.",
+      .misses = "Slow prefill; a device that is slow in both measurements.",
+      .source = "AC_GPU_MOE_006 of the public contract qwen3-moe-forward-gpu-v1.",
+      .metrics = kMetrics,
+      .backends = kBackends,
+      .needs_model = true,
+      .needs_pack = false,
+      .falsify = falsify_throughput_share_of_bandwidth,
+  };
+  return kInfo;
+}
+
+}  // namespace refute

@@ -1,0 +1,28 @@
+# Tests of the falsifiers of whole models.
+set(REFUTE_MODEL_FALSIFIER_TESTS
+  falsifiers/comparison_gates_test.cc
+  falsifiers/determinism_repeats_test.cc
+  falsifiers/determinism_threads_test.cc
+  falsifiers/determinism_traced_equals_untraced_test.cc
+  falsifiers/fidelity_local_stages_test.cc
+  falsifiers/fidelity_logits_test.cc
+  falsifiers/forward_chained_parity_test.cc
+  falsifiers/forward_chunked_prefill_test.cc
+  falsifiers/forward_cosine_per_row_test.cc
+  falsifiers/forward_decode_equals_prefill_test.cc
+  falsifiers/forward_finite_test.cc
+  falsifiers/forward_is_causal_test.cc
+  falsifiers/forward_local_parity_test.cc
+  falsifiers/forward_output_dimensions_test.cc
+  falsifiers/gguf_layout_byte_counts_test.cc
+  falsifiers/greedy_continues_identically_test.cc
+  falsifiers/nll_fast_within_budget_test.cc
+  falsifiers/nll_oracle_matches_expectation_test.cc
+  falsifiers/oracle_pack_test.cc
+  falsifiers/oracle_pack_trace_points_test.cc
+  falsifiers/provenance_executed_backend_test.cc
+  falsifiers/session_resets_cleanly_test.cc
+  falsifiers/stage_replay_test.cc
+  falsifiers/trace_points_complete_and_ordered_test.cc
+  falsifiers/traced_run_test.cc
+)

@@ -1,0 +1,35 @@
+# Tests of metrics, judge, registry, properties and the falsifiers of single ops.
+set(REFUTE_OP_FALSIFIER_TESTS
+  falsifiers/activation_quantization_matches_definition_test.cc
+  falsifiers/attention_closed_forms_test.cc
+  falsifiers/attention_matches_float64_test.cc
+  falsifiers/dequantize_matches_textbook_test.cc
+  falsifiers/expert_matches_emulated_oracle_test.cc
+  falsifiers/expert_power_of_two_test.cc
+  falsifiers/generators_test.cc
+  falsifiers/judge_test.cc
+  falsifiers/matmul_byte_influence_test.cc
+  falsifiers/matmul_matches_emulated_oracle_test.cc
+  falsifiers/matmul_one_hot_reads_columns_test.cc
+  falsifiers/matmul_row_alone_equals_batch_test.cc
+  falsifiers/metrics_test.cc
+  falsifiers/moe_invariances_test.cc
+  falsifiers/moe_matches_emulated_oracle_test.cc
+  falsifiers/parity_test.cc
+  falsifiers/property_test.cc
+  falsifiers/registry_test.cc
+  falsifiers/rms_norm_closed_form_near_epsilon_test.cc
+  falsifiers/rms_norm_matches_float64_test.cc
+  falsifiers/rope_matches_golden_test.cc
+  falsifiers/router_matches_float64_test.cc
+  falsifiers/router_order_and_ties_test.cc
+  falsifiers/router_pairs_weights_with_ids_test.cc
+  falsifiers/router_rejects_non_finite_test.cc
+  falsifiers/router_renormalises_top_k_test.cc
+  falsifiers/router_shift_invariant_test.cc
+  falsifiers/router_weights_sum_to_one_test.cc
+  falsifiers/shape_rejects_bad_arguments_test.cc
+  falsifiers/swiglu_goldens_test.cc
+  falsifiers/swiglu_matches_float64_test.cc
+  falsifiers/textbook_test.cc
+)
