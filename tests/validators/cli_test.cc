@@ -1,0 +1,198 @@
+// The real binary as people and scripts meet it: exit codes, and the lines that matter.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/validators/command_line.h"
+
+namespace refute {
+namespace {
+
+using nlohmann::json;
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST(CommandLine, ValidatesAFolderAndStatesItsDenominators) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  cli.add_contract("pack.yaml");
+  const CommandResult result = cli.run("validate");
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  EXPECT_TRUE(contains(result.out, "2 contracts: 0 errors")) << result.out;
+  EXPECT_TRUE(contains(result.out, "3 predictions: 3 bound, 0 prose only")) << result.out;
+  EXPECT_FALSE(contains(result.out, "\x1b[")) << "colour although the output is no terminal";
+}
+
+TEST(CommandLine, NeverPassesOverNothing) {
+  const CommandLine cli;
+  std::filesystem::create_directories(cli.folder() / "empty");
+  for (const char* command : {"validate", "run", "status"}) {
+    EXPECT_EQ(cli.run(std::string(command) + " empty").exit_code, 4) << command;
+    EXPECT_EQ(cli.run(std::string(command) + " missing").exit_code, 2) << command;
+  }
+  cli.add_contract("router.yaml");
+  const CommandResult filtered = cli.run("run --filter FALSIFY-RNU-001");
+  EXPECT_EQ(filtered.exit_code, 4);
+  EXPECT_TRUE(contains(filtered.err, "did you mean `FALSIFY-RUN-001`")) << filtered.err;
+}
+
+TEST(CommandLine, RejectsAClaimAboveTheRecordsWithItsPlace) {
+  const CommandLine cli;
+  cli.add_contract("claims_shipped.yaml");
+  const CommandResult result = cli.run("validate contracts/claims_shipped.yaml");
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_TRUE(contains(result.out, "contracts/claims_shipped.yaml:10:13: error[RF")) << result.out;
+  EXPECT_TRUE(contains(result.out, "claims SHIPPED")) << result.out;
+}
+
+TEST(CommandLine, RefusesToRunAnInvalidContract) {
+  const CommandLine cli;
+  write_text(cli.folder() / "contracts/bad.yaml", "id: bad-v1\nversoin: 1.0.0\n");
+  const CommandResult result = cli.run("run");
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_TRUE(contains(result.err, "contracts/bad.yaml:2:1: error")) << result.err;
+  EXPECT_TRUE(contains(result.err, "nothing was run")) << result.err;
+}
+
+TEST(CommandLine, RunsWhatIsRequiredAndSaysWhatStaysUnverified) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  cli.add_contract("pack.yaml");
+  const CommandResult result = cli.run("run --backend oracle,cpu");
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  EXPECT_TRUE(contains(result.out, "5 of 6 criteria held, 0 refuted, 0 not run, 1 waived (cuda 1)"))
+      << result.out;
+  EXPECT_TRUE(contains(result.out, "Stays unverified:\n  - 1 criterion left out by --backend"))
+      << result.out;
+  EXPECT_TRUE(contains(result.out, "Record: .refute/records/")) << result.out;
+}
+
+TEST(CommandLine, ExitsWithFiveNamingWhatWasNotRunAndTheCommandForIt) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  const CommandResult result = cli.run("run --no-record");
+  EXPECT_EQ(result.exit_code, 5) << result.out << result.err;
+  EXPECT_TRUE(contains(result.out,
+                       "FALSIFY-RUN-002 on cuda: this build has no CUDA backend\n"
+                       "    refute run contracts/router.yaml --filter FALSIFY-RUN-002 "
+                       "--backend cuda"))
+      << result.out;
+  EXPECT_TRUE(contains(result.out, "1 not run (cuda 1)")) << result.out;
+  EXPECT_FALSE(std::filesystem::exists(cli.folder() / ".refute"));
+}
+
+TEST(CommandLine, NeedsExpectationsUnlessTheyAreWaived) {
+  const CommandLine cli;
+  cli.add_contract("pack.yaml");
+  cli.add_contract("router.yaml");
+  const std::string model = std::string(REFUTE_TEST_DATA) + "/packs/nano.gguf";
+  std::filesystem::copy_file(model, cli.folder() / "alone.gguf");
+  const CommandResult without = cli.run("run --subject alone.gguf --backend oracle --no-record");
+  EXPECT_EQ(without.exit_code, 5);
+  EXPECT_TRUE(contains(without.out, "no expectations: give --expected FILE")) << without.out;
+  const CommandResult waived =
+      cli.run("run --subject alone.gguf --backend oracle --expected none --no-record");
+  EXPECT_EQ(waived.exit_code, 0) << waived.out;
+  EXPECT_TRUE(contains(waived.out, "left out by --expected none")) << waived.out;
+  const CommandResult beside = cli.run("run --backend oracle --no-record --subject " + model);
+  EXPECT_EQ(beside.exit_code, 0) << beside.out;
+  EXPECT_TRUE(contains(beside.out, "nano.expected.gguf (found beside the model)")) << beside.out;
+}
+
+TEST(CommandLine, RejectsWrongUsage) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  for (const char* arguments :
+       {"", "frobnicate", "run --backend gpu", "run --cases 0", "run --cases x", "run --unknown",
+        "run --partition hash:3/2", "run --replay nonsense", "run --format xml",
+        "run --format json --format human", "status --require HELD", "list nothing", "generate",
+        "generate --prompt a --tokens 1", "synth", "explain", "explain RF",
+        "run --subject missing.gguf", "validate --format json=missing/folder/x.json"}) {
+    const CommandResult result = cli.run(arguments);
+    EXPECT_EQ(result.exit_code, 2) << arguments << "\n" << result.out << result.err;
+    EXPECT_TRUE(contains(result.err, "refute: ")) << arguments << "\n" << result.err;
+  }
+  EXPECT_TRUE(contains(cli.run("valdate").err, "did you mean `validate`?"));
+}
+
+TEST(CommandLine, EndsARunThatTakesTooLongOrIsInterrupted) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  const CommandResult late = cli.run("run --backend oracle --cases 1000000 --timeout 0.01");
+  EXPECT_EQ(late.exit_code, 3);
+  EXPECT_TRUE(
+      contains(late.err, "FALSIFY-RUN-001 (router.weights_sum_to_one) on oracle took longer"))
+      << late.err;
+  const CommandResult interrupted =
+      cli.run("run --backend oracle --cases 1000000", "timeout --preserve-status --signal=INT 0.2");
+  EXPECT_EQ(interrupted.exit_code, 130) << interrupted.out << interrupted.err;
+  EXPECT_FALSE(std::filesystem::exists(cli.folder() / ".refute"));
+}
+
+TEST(CommandLine, WritesSeveralFormatsAtOnce) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  const CommandResult run = cli.run(
+      "run --no-record --format human --format json=run.json --format jsonl=run.jsonl "
+      "--format markdown=run.md --format github=run.txt");
+  EXPECT_EQ(run.exit_code, 5) << run.err;
+  const json report = json::parse(read_text(cli.folder() / "run.json"), nullptr, false);
+  ASSERT_FALSE(report.is_discarded());
+  EXPECT_EQ(report["criteria"]["total"], 5);
+  EXPECT_EQ(report["criteria"]["held"], 4);
+  EXPECT_EQ(report["results"].size(), 5U);
+  EXPECT_EQ(report["exit_code"], 5);
+  EXPECT_TRUE(contains(read_text(cli.folder() / "run.md"), "| held | FALSIFY-RUN-001 | oracle |"));
+  EXPECT_TRUE(
+      contains(read_text(cli.folder() / "run.txt"), "::warning file=contracts/router.yaml,line="));
+  EXPECT_TRUE(contains(read_text(cli.folder() / "run.jsonl"), "\"summary\":true"));
+  for (const char* command :
+       {"validate", "status", "list rules", "list stages", "explain F22", "doctor", "schema"}) {
+    const bool plain = std::string(command) == "schema";
+    const CommandResult result = cli.run(std::string(command) + (plain ? "" : " --format json"));
+    EXPECT_EQ(result.exit_code, 0) << command << result.err;
+    EXPECT_FALSE(json::parse(result.out, nullptr, false).is_discarded()) << command;
+  }
+}
+
+TEST(CommandLine, SaysItsVersionAndBuild) {
+  const CommandLine cli;
+  const CommandResult version = cli.run("--version");
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_TRUE(contains(version.out, "refute 0.")) << version.out;
+  EXPECT_TRUE(contains(version.out, "(tree ")) << version.out;
+  for (const char* command : {"", "validate", "run", "status", "generate", "synth", "explain",
+                              "list", "doctor", "schema"}) {
+    const CommandResult help = cli.run(std::string(command) + " --help");
+    EXPECT_EQ(help.exit_code, 0) << command;
+    EXPECT_TRUE(contains(help.out, "Example")) << command;
+  }
+}
+
+TEST(CommandLine, ExplainsIdsOfEveryKind) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  for (const auto& [id, kind] : {std::pair{"RF307", "rule"},
+                                 {"router.weights_sum_to_one", "falsifier"},
+                                 {"F22", "fault"},
+                                 {"RUN-ROUTER-1", "stage"},
+                                 {"AC_RUN_001", "acceptance"},
+                                 {"FALSIFY-RUN-001", "criterion"},
+                                 {"run-router-v1", "contract"},
+                                 {"stale", "status"},
+                                 {"gave_up", "verdict"},
+                                 {"cpu", "backend"},
+                                 {"q4_k", "type"},
+                                 {"5", "exit-code"}}) {
+    const CommandResult result = cli.run(std::string("explain ") + id);
+    EXPECT_EQ(result.exit_code, 0) << id;
+    EXPECT_TRUE(contains(result.out, kind)) << result.out;
+  }
+  EXPECT_TRUE(contains(cli.run("explain router.weights_sum_to_on").err, "did you mean"));
+}
+
+}  // namespace
+}  // namespace refute

@@ -1,0 +1,50 @@
+#include "validators/commands/shared_options.h"
+
+#include <unistd.h>
+
+namespace refute {
+
+void add_paths(CLI::App& command, std::vector<std::string>& paths) {
+  paths = {"contracts"};
+  command.add_option("PATH", paths, "Contract files, and folders searched for *.yaml and *.yml")
+      ->capture_default_str();
+}
+
+void add_format(CLI::App& command, std::vector<std::string>& texts,
+                std::span<const Format> allowed) {
+  std::string names;
+  for (const Format format : allowed) {
+    names += (names.empty() ? "" : ", ") + std::string(format_name(format));
+  }
+  command
+      .add_option("--format", texts,
+                  "One of " + names + "; FORMAT=FILE writes a file; may be given several times")
+      ->type_name("FORMAT[=FILE]")
+      ->allow_extra_args(false);
+}
+
+void add_threads(CLI::App& command, std::size_t& num_threads) {
+  command.add_option("--threads", num_threads, "Threads; 0 takes the number of processors")
+      ->check(CLI::Range(0, 4096))
+      ->type_name("N")
+      ->capture_default_str();
+}
+
+ExitCode fail(ExitCode code, std::string_view message) {
+  print_error("refute: " + std::string(message) + "\n");
+  return code;
+}
+
+ExitCode fail(const Error& error) { return fail(ExitCode::kUsageOrUnreadable, error.message()); }
+
+void print_diagnostics(std::span<const Diagnostic> diagnostics) {
+  const Color color = style_of(STDERR_FILENO).color ? Color::kAnsi : Color::kNone;
+  for (const Diagnostic& diagnostic : diagnostics) print_error(render(diagnostic, color) + "\n");
+}
+
+ExitCode finish(std::span<const Output> outputs, const Renderer& render, ExitCode code) {
+  const Result<void> written = write_outputs(outputs, render);
+  return written ? code : fail(written.error());
+}
+
+}  // namespace refute

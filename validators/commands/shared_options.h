@@ -1,0 +1,34 @@
+// Options and messages that several subcommands share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "validators/diagnostic.h"
+#include "validators/exit_code.h"
+#include "validators/report.h"
+
+namespace refute {
+
+// [PATH...], contracts by default.
+void add_paths(CLI::App& command, std::vector<std::string>& paths);
+// --format, several times; names the formats that are allowed.
+void add_format(CLI::App& command, std::vector<std::string>& texts,
+                std::span<const Format> allowed);
+// --threads
+void add_threads(CLI::App& command, std::size_t& num_threads);
+
+// Prints "refute: <message>" to standard error and returns the code.
+ExitCode fail(ExitCode code, std::string_view message);
+// The same for an error from outside: unreadable or malformed input, or wrong usage.
+ExitCode fail(const Error& error);
+
+// Prints diagnostics to standard error, with excerpts.
+void print_diagnostics(std::span<const Diagnostic> diagnostics);
+
+// Renders to the outputs; `code` when that works.
+ExitCode finish(std::span<const Output> outputs, const Renderer& render, ExitCode code);
+
+}  // namespace refute

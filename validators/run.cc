@@ -1,0 +1,210 @@
+#include "validators/run.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "falsifiers/registry.h"
+#include "validators/sha256.h"
+
+namespace refute {
+namespace {
+
+bool name_matches(const std::string& filter, bool glob, const std::string& name) {
+  if (glob) return fnmatch(filter.c_str(), name.c_str(), 0) == 0;
+  return name.find(filter) != std::string::npos;
+}
+
+bool in_partition(const Partition& partition, const FalsifierBlock& block, BackendId backend) {
+  if (partition.count == 1) return true;
+  // Shared attempts land in the same share, because what they share is what is hashed.
+  const std::string digest =
+      sha256_hex(block.falsifier.text + " " + std::string(backend_name(backend)));
+  std::uint64_t hash = 0;
+  std::from_chars(digest.data(), digest.data() + 15, hash, 16);
+  return hash % partition.count == partition.index - 1;
+}
+
+// The option that leaves the item out; empty when it is selected.
+std::string waived_by(const RunItem& item, const RunOptions& options) {
+  if (!filter_matches(options.filter, *item.contract, *item.block)) return "--filter";
+  const auto& required = options.backends;
+  const bool wanted = required.empty() ||
+                      std::find(required.begin(), required.end(), item.backend) != required.end();
+  if (!wanted) return "--backend";
+  if (!in_partition(options.partition, *item.block, item.backend)) return "--partition";
+  if (options.replay && item.block->falsifier.text != options.replay_falsifier) return "--replay";
+  if (options.expectations_waived && item.falsifier != nullptr && item.falsifier->needs_pack) {
+    return "--expected none";
+  }
+  return "";
+}
+
+// Why the item cannot be tried; empty when it can.
+std::string obstacle(const RunItem& item, const LoadedSubject& subject, const Backends& backends) {
+  if (item.falsifier == nullptr) {
+    return "no falsifier named " + item.block->falsifier.text + " is registered";
+  }
+  const auto can_try = item.falsifier->backends;
+  if (std::find(can_try.begin(), can_try.end(), item.backend) == can_try.end()) {
+    return item.block->falsifier.text + " cannot try " + std::string(backend_name(item.backend));
+  }
+  const BackendSlot& slot = backends.of(item.backend);
+  if (slot.backend == nullptr) return slot.unavailable;
+  if (item.falsifier->needs_pack && !subject.pack) {
+    return "no expectations: give --expected FILE, or --expected none to waive";
+  }
+  return "";
+}
+
+Criterion criterion_of(const RunItem& item, const RunOptions& options) {
+  Criterion criterion;
+  for (const Gate& gate : item.block->gates) criterion.gates[gate.metric.text] = gate.bound;
+  criterion.cases = options.cases.value_or(item.block->cases);
+  criterion.seed = options.seed;
+  criterion.replay = options.replay;
+  return criterion;
+}
+
+Verdict attempt(const RunItem& item, const Criterion& criterion, const LoadedSubject& subject,
+                const Backends& backends) {
+  const FalsifierInfo& falsifier = *item.falsifier;
+  // A falsifier gets no more than it declares, so that its result depends on no more.
+  const Subject given{
+      .backend = *backends.of(item.backend).backend,
+      .model = falsifier.needs_model || falsifier.needs_pack ? &subject.model : nullptr,
+      .pack = falsifier.needs_pack ? &*subject.pack : nullptr,
+  };
+  return falsifier.falsify(given, criterion);
+}
+
+// What makes two attempts the same.
+using AttemptKey = std::tuple<std::string, BackendId, std::size_t, std::map<std::string, double>>;
+
+}  // namespace
+
+Result<Partition> parse_partition(std::string_view text) {
+  const Error error{ErrorKind::kUnsupported, "--partition", "hash:M/N with 1 <= M <= N <= 10000",
+                    "`" + std::string(text) + "`"};
+  constexpr std::string_view kPrefix = "hash:";
+  if (!text.starts_with(kPrefix)) return error;
+  const char* end = text.data() + text.size();
+  Partition partition;
+  const auto index = std::from_chars(text.data() + kPrefix.size(), end, partition.index);
+  if (index.ec != std::errc{} || index.ptr == end || *index.ptr != '/') return error;
+  const auto count = std::from_chars(index.ptr + 1, end, partition.count);
+  if (count.ec != std::errc{} || count.ptr != end) return error;
+  if (partition.index < 1 || partition.index > partition.count || partition.count > 10000) {
+    return error;
+  }
+  return partition;
+}
+
+bool filter_matches(std::string_view filter, const Contract& contract,
+                    const FalsifierBlock& block) {
+  if (filter.empty()) return true;
+  const std::string pattern(filter);
+  const bool glob = pattern.find_first_of("*?") != std::string::npos;
+  const auto matches = [&](const std::string& name) { return name_matches(pattern, glob, name); };
+  return matches(contract.id.text) || matches(block.id.text) || matches(block.falsifier.text) ||
+         std::any_of(block.acceptance.begin(), block.acceptance.end(),
+                     [&](const LocatedText& id) { return matches(id.text); });
+}
+
+RunPlan plan_run(std::span<const Contract> contracts, const RunOptions& options) {
+  RunPlan plan;
+  for (const Contract& contract : contracts) {
+    for (const FalsifierBlock& block : contract.falsifiers) {
+      const FalsifierInfo* falsifier = find_falsifier(block.falsifier.text);
+      for (const BackendId backend : block.backends) {
+        const RunItem item{&contract, &block, falsifier, backend};
+        if (std::string option = waived_by(item, options); option.empty()) {
+          plan.items.push_back(item);
+        } else {
+          plan.waived.push_back({item, std::move(option)});
+        }
+      }
+    }
+  }
+  return plan;
+}
+
+void leave_out_inapplicable(const LoadedSubject& subject, RunPlan& plan) {
+  if (!subject.pack) return;
+  std::vector<RunItem> applicable;
+  for (const RunItem& item : plan.items) {
+    std::string lacking;
+    if (item.falsifier != nullptr && item.falsifier->lacking != nullptr) {
+      lacking = item.falsifier->lacking(*subject.pack);
+    }
+    if (lacking.empty()) {
+      applicable.push_back(item);
+    } else {
+      plan.waived.push_back({item, "expectations without " + lacking});
+    }
+  }
+  plan.items = std::move(applicable);
+}
+
+Result<Backends> Backends::create(std::size_t num_threads) {
+  Result<cpu::Context> context = cpu::Context::create(num_threads);
+  if (!context) return context.error();
+  Backends backends;
+  const auto slot = [&](BackendId id) -> BackendSlot& {
+    return backends.slots_[static_cast<std::size_t>(id)];
+  };
+  slot(BackendId::kOracle).backend = make_oracle_backend(ActivationScheme::kExact);
+  slot(BackendId::kCpu).backend = make_cpu_backend(*std::move(context));
+  slot(BackendId::kCuda).unavailable = "this build has no CUDA backend";
+  slot(BackendId::kWgpu).unavailable = "this build has no wgpu backend";
+  return backends;
+}
+
+std::vector<Outcome> execute(std::span<const RunItem> items, const LoadedSubject& subject,
+                             const Backends& backends, const RunOptions& options,
+                             RunObserver& observer) {
+  std::vector<Outcome> outcomes;
+  std::map<AttemptKey, std::size_t> first;  // Index of the outcome that tried it.
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const RunItem& item = items[i];
+    observer.started(i, items.size(), item);
+    Outcome outcome{.item = item, .criterion = criterion_of(item, options), .verdict = {}};
+    const AttemptKey key{item.block->falsifier.text, item.backend, outcome.criterion.cases,
+                         outcome.criterion.gates};
+    if (std::string reason = obstacle(item, subject, backends); !reason.empty()) {
+      outcome.verdict = Verdict::not_run(std::move(reason));
+    } else if (const auto [found, is_new] = first.emplace(key, i); !is_new) {
+      outcome.verdict = outcomes[found->second].verdict;
+      outcome.duration_us = outcomes[found->second].duration_us;
+      outcome.shared = true;
+    } else {
+      const auto start = std::chrono::steady_clock::now();
+      outcome.verdict = attempt(item, outcome.criterion, subject, backends);
+      const auto took = std::chrono::steady_clock::now() - start;
+      outcome.duration_us = static_cast<std::uint64_t>(
+          std::chrono::duration_cast<std::chrono::microseconds>(took).count());
+    }
+    observer.finished(outcome);
+    outcomes.push_back(std::move(outcome));
+  }
+  return outcomes;
+}
+
+ExitCode run_exit_code(std::span<const Outcome> outcomes) {
+  if (outcomes.empty()) return ExitCode::kNothingSelected;
+  const auto any = [&](VerdictKind kind) {
+    return std::any_of(outcomes.begin(), outcomes.end(),
+                       [&](const Outcome& outcome) { return outcome.verdict.kind == kind; });
+  };
+  if (any(VerdictKind::kRefuted) || any(VerdictKind::kGaveUp)) return ExitCode::kRefutedOrInvalid;
+  if (any(VerdictKind::kError)) return ExitCode::kInternal;
+  if (any(VerdictKind::kNotRun)) return ExitCode::kRequiredNotRun;
+  return ExitCode::kHeld;
+}
+
+}  // namespace refute
