@@ -15,6 +15,17 @@ namespace {
 double exponential(double x) { return std::exp(x); }
 float exponential(float x) { return exp32(x); }
 
+// The 128-lane order of kernels/matmul.h with plain additions.
+template <typename Real>
+Real lane_sum(std::span<const Real> values) {
+  std::array<Real, 128> lanes{};
+  for (std::size_t i = 0; i < values.size(); ++i) lanes[i % 128] += values[i];
+  for (std::size_t h = 64; h > 0; h /= 2) {
+    for (std::size_t i = 0; i < h; ++i) lanes[i] += lanes[i + h];
+  }
+  return lanes[0];
+}
+
 template <typename Real>
 Result<void> check_routing(std::span<const Real> logits, std::size_t num_ids,
                            std::size_t num_weights) {
@@ -59,20 +70,17 @@ Result<void> routing_weights(std::span<const Real> logits, bool norm_topk_prob,
                              std::span<const std::int32_t> ids, std::span<Real> weights) {
   if (auto ok = check_routing(logits, ids.size(), weights.size()); !ok) return ok;
   const Real max = *std::max_element(logits.begin(), logits.end());
-  std::array<Real, 128> lanes{};
-  for (std::size_t e = 0; e < logits.size(); ++e) lanes[e % 128] += exponential(logits[e] - max);
-  for (std::size_t h = 64; h > 0; h /= 2) {
-    for (std::size_t i = 0; i < h; ++i) lanes[i] += lanes[i + h];
-  }
-  const Real denominator = lanes[0];
+  std::vector<Real> exponentials(logits.size());
+  std::ranges::transform(logits, exponentials.begin(),
+                         [max](Real logit) { return exponential(logit - max); });
+  const Real denominator = lane_sum<Real>(exponentials);
 
-  Real sum = 0;
   for (std::size_t r = 0; r < ids.size(); ++r) {
     CHECK(ids[r] >= 0 && static_cast<std::size_t>(ids[r]) < logits.size());
-    weights[r] = exponential(logits[static_cast<std::size_t>(ids[r])] - max) / denominator;
-    sum += weights[r];
+    weights[r] = exponentials[static_cast<std::size_t>(ids[r])] / denominator;
   }
   if (norm_topk_prob) {
+    const Real sum = lane_sum<Real>(weights);
     for (Real& weight : weights) weight /= sum;
   }
   return {};

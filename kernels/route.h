@@ -4,9 +4,9 @@
 //   ids         = the k experts of the largest logits, descending, ties to the lowest id
 //   weight[i]   = probability[ids[i]], divided by their sum when norm_topk_prob
 //
-// Softmax subtracts the maximum; its denominator is added in the 128-lane order of
-// kernels/matmul.h, the sum of the k weights in order of rank. float64 in the oracle with std::exp;
-// float32 on the fast backends with exp32.
+// Softmax subtracts the maximum; its denominator, and the sum of the k weights, are added in the
+// 128-lane order of kernels/matmul.h. float64 in the oracle with std::exp; float32 on the fast
+// backends with exp32.
 #pragma once
 
 #include <cstddef>
