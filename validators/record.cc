@@ -58,6 +58,8 @@ json result_to_json(const RecordedResult& result) {
           {"counterexample", result.verdict.counterexample},
           {"replay_token", result.verdict.replay_token},
           {"notes", result.verdict.notes},
+          {"outputs", sha256_or_null(result.outputs_sha256)},
+          {"executed_layers", result.executed},
           {"duration_us", result.duration_us}};
 }
 

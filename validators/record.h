@@ -41,6 +41,11 @@ struct RecordedResult {
   std::uint64_t seed = 0;
   std::size_t cases = 0;  // Asked for.
   Verdict verdict;
+  // Of the backend's raw float64 outputs in the order of the calls; empty when there was none. The
+  // same build, seed and device give the same one.
+  std::string outputs_sha256;
+  // The backend that executed each layer, "cpu"; empty when the falsifier ran no forward pass.
+  std::vector<std::string> executed;
   std::uint64_t duration_us = 0;
 };
 

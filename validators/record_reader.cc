@@ -160,6 +160,10 @@ RecordedResult read_result(Reader& reader, const json& value) {
   if (parsed.ec != std::errc{}) reader.fail("seed", "a number in a string", "`" + seed + "`");
   result.cases = reader.whole(reader.member(value, "cases"), "asked");
   result.verdict = read_verdict(reader, value);
+  result.outputs_sha256 = reader.optional_sha256(value, "outputs");
+  for (const json& layer : reader.list(value, "executed_layers")) {
+    if (layer.is_string()) result.executed.push_back(layer.get<std::string>());
+  }
   result.duration_us = reader.whole(value, "duration_us");
   return result;
 }

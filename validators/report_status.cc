@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "validators/build_info.h"
@@ -81,6 +82,24 @@ std::string rejected_lines(const StatusBoard& board, Style style) {
   return text;
 }
 
+// What no record shows to hold, by backend; empty when there is nothing.
+std::string unverified_lines(const StatusBoard& board) {
+  std::map<BackendId, std::map<Evidence, std::size_t>> open;
+  for (const CriterionEvidence& found : board.criteria) {
+    if (found.evidence != Evidence::kHeld) ++open[found.backend][found.evidence];
+  }
+  std::string text;
+  for (const auto& [backend, counts] : open) {
+    std::string parts;
+    for (const auto& [evidence, count] : counts) {
+      parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", count, evidence_name(evidence));
+    }
+    text += fmt::format("  - {}: {} of its criteria\n", backend_name(backend), parts);
+  }
+  if (text.empty()) return text;
+  return "\nStays unverified (every model but the embedded one aside):\n" + text;
+}
+
 std::string render_human(const StatusBoard& board, std::span<const Contract> contracts,
                          Style style) {
   std::string text;
@@ -101,7 +120,7 @@ std::string render_human(const StatusBoard& board, std::span<const Contract> con
   text += rejected_lines(board, style);
   text += fmt::format("{} records read, {} ignored; tree {}\n", board.records,
                       board.rejected_records.size(), build_info().tree_sha256.substr(0, 12));
-  return text + status_summary(board, nullptr) + "\n";
+  return text + status_summary(board, nullptr) + "\n" + unverified_lines(board);
 }
 
 Json evidence_to_json(const CriterionEvidence& found) {

@@ -11,6 +11,7 @@
 
 #include "falsifiers/registry.h"
 #include "validators/sha256.h"
+#include "validators/witness.h"
 
 namespace refute {
 namespace {
@@ -72,11 +73,12 @@ Criterion criterion_of(const RunItem& item, const RunOptions& options) {
 }
 
 Verdict attempt(const RunItem& item, const Criterion& criterion, const LoadedSubject& subject,
-                const Backends& backends) {
+                const Backends& backends, WitnessLog& log) {
   const FalsifierInfo& falsifier = *item.falsifier;
   // A falsifier gets no more than it declares, so that its result depends on no more.
+  const std::unique_ptr<Backend> witness = make_witness(*backends.of(item.backend).backend, log);
   const Subject given{
-      .backend = *backends.of(item.backend).backend,
+      .backend = *witness,
       .model = falsifier.needs_model || falsifier.needs_pack ? &subject.model : nullptr,
       .pack = falsifier.needs_pack ? &*subject.pack : nullptr,
   };
@@ -173,18 +175,27 @@ std::vector<Outcome> execute(std::span<const RunItem> items, const LoadedSubject
   for (std::size_t i = 0; i < items.size(); ++i) {
     const RunItem& item = items[i];
     observer.started(i, items.size(), item);
-    Outcome outcome{.item = item, .criterion = criterion_of(item, options), .verdict = {}};
+    Outcome outcome{.item = item,
+                    .criterion = criterion_of(item, options),
+                    .verdict = {},
+                    .outputs_sha256 = "",
+                    .executed = {}};
     const AttemptKey key{item.block->falsifier.text, item.backend, outcome.criterion.cases,
                          outcome.criterion.gates};
     if (std::string reason = obstacle(item, subject, backends); !reason.empty()) {
       outcome.verdict = Verdict::not_run(std::move(reason));
     } else if (const auto [found, is_new] = first.emplace(key, i); !is_new) {
       outcome.verdict = outcomes[found->second].verdict;
+      outcome.outputs_sha256 = outcomes[found->second].outputs_sha256;
+      outcome.executed = outcomes[found->second].executed;
       outcome.duration_us = outcomes[found->second].duration_us;
       outcome.shared = true;
     } else {
       const auto start = std::chrono::steady_clock::now();
-      outcome.verdict = attempt(item, outcome.criterion, subject, backends);
+      WitnessLog log;
+      outcome.verdict = attempt(item, outcome.criterion, subject, backends, log);
+      outcome.outputs_sha256 = log.outputs_sha256();
+      outcome.executed = log.executed();
       const auto took = std::chrono::steady_clock::now() - start;
       outcome.duration_us = static_cast<std::uint64_t>(
           std::chrono::duration_cast<std::chrono::microseconds>(took).count());

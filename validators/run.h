@@ -87,6 +87,8 @@ struct Outcome {
   RunItem item;
   Criterion criterion;  // As the falsifier got it.
   Verdict verdict;
+  std::string outputs_sha256;         // Of the backend's raw outputs, in the order of the calls.
+  std::vector<std::string> executed;  // The backend that executed each layer.
   std::uint64_t duration_us = 0;
   bool shared = false;  // The same attempt as an earlier one's, not tried again.
 };

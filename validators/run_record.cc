@@ -39,6 +39,8 @@ RecordedResult result_of(const Outcome& outcome, const LoadedSubject& subject,
           .seed = outcome.criterion.seed,
           .cases = outcome.criterion.cases,
           .verdict = outcome.verdict,
+          .outputs_sha256 = outcome.outputs_sha256,
+          .executed = outcome.executed,
           .duration_us = outcome.duration_us};
 }
 

@@ -50,6 +50,8 @@ TEST(OwnContracts, HoldOnOracleAndCpuForTheEmbeddedModelAndShip) {
   EXPECT_EQ(status.exit_code, 0);
   EXPECT_TRUE(contains(status.out, "SHIPPED     M32d")) << status.out;
   EXPECT_TRUE(contains(status.out, "PENDING     M-GPU-MOE-1.2")) << status.out;
+  EXPECT_TRUE(contains(status.out, "Stays unverified")) << status.out;
+  EXPECT_TRUE(status.out.ends_with("  - wgpu: 49 missing of its criteria\n")) << status.out;
 }
 
 TEST(OwnContracts, NameWhatAMachineWithoutAGpuDoesNotVerify) {

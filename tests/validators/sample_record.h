@@ -36,6 +36,8 @@ inline RunRecord sample_record() {
                              .threshold = 1e-6,
                              .larger_is_better = false,
                              .where = "token 0"}};
+  result.outputs_sha256 = std::string(64, 'e');
+  result.executed = {"cpu", "cpu"};
   record.results = {result};
   return record;
 }

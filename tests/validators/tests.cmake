@@ -12,6 +12,7 @@ refute_test(validators
   validators/schema_test.cc
   validators/status_test.cc
   validators/validate_test.cc
+  validators/witness_test.cc
   validators/yaml_tree_test.cc
 )
 # The command-line tests run the binary itself.
