@@ -13,6 +13,13 @@ namespace {
 
 const std::string kContracts = std::string(REFUTE_SOURCE_DIR) + "/contracts";
 
+// The time limit is for the build that people use.
+#ifdef NDEBUG
+constexpr bool kOptimised = true;
+#else
+constexpr bool kOptimised = false;
+#endif
+
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
@@ -41,11 +48,8 @@ TEST(OwnContracts, HoldOnOracleAndCpuForTheEmbeddedModelAndShip) {
   EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
   EXPECT_TRUE(contains(result.out, " 0 refuted, 0 not run")) << result.out;
   EXPECT_TRUE(contains(result.out, "Stays unverified:")) << result.out;
-#ifdef NDEBUG
-  EXPECT_FALSE(!(seconds_of(start) < 60.0)) << "the default run takes too long";
-#else
-  (void)start;
-#endif
+  const double seconds = seconds_of(start);
+  EXPECT_TRUE(!kOptimised || seconds < 60.0) << "the default run takes " << seconds << " s";
   const CommandResult status = cli.run("status " + kContracts);
   EXPECT_EQ(status.exit_code, 0);
   EXPECT_TRUE(contains(status.out, "SHIPPED     M32d")) << status.out;
