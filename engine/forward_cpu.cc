@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/arguments.h"
+#include "engine/choose_experts.h"
 #include "engine/forward.h"
 #include "engine/moe_slots.h"
 #include "kernels/attention.h"
@@ -13,7 +14,6 @@
 #include "kernels/quant/half.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
-#include "kernels/route.h"
 #include "kernels/swiglu.h"
 
 namespace refute::cpu {
@@ -125,25 +125,16 @@ Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
   const Matrix<float> router_logits = ProductInput(context, x).times(layer.router);
   record(TracePoint::kRouterLogits, layer_index, router_logits);
 
-  Matrix<std::int32_t> ids(num_tokens, k);
-  Matrix<float> weights(num_tokens, k);
-  for (std::size_t t = 0; t < num_tokens; ++t) {
-    if (options.forced_routes == nullptr) {
-      auto ok =
-          route<float>(router_logits.row(t), config.norm_topk_prob, ids.row(t), weights.row(t));
-      if (!ok) return ok;
-      continue;
-    }
-    const std::size_t row = first_position - options.forced_routes->first_position + t;
-    std::ranges::copy(options.forced_routes->ids[layer_index].row(row), ids.row(t).begin());
-    auto ok = routing_weights<float>(router_logits.row(t), config.norm_topk_prob, ids.row(t),
-                                     weights.row(t));
-    if (!ok) return ok;
+  Routing<float> routing{{num_tokens, k}, {num_tokens, k}};
+  if (auto ok = choose_experts(router_logits, config.norm_topk_prob, layer_index, first_position,
+                               options, routing);
+      !ok) {
+    return ok;
   }
-  record(TracePoint::kRouterIndex, layer_index, ids);
-  record(TracePoint::kRouterWeight, layer_index, weights);
+  record(TracePoint::kRouterIndex, layer_index, routing.ids);
+  record(TracePoint::kRouterWeight, layer_index, routing.weights);
 
-  const SlotGrouping grouping = group_slots_by_expert(ids.view(), config.num_experts);
+  const SlotGrouping grouping = group_slots_by_expert(routing.ids.view(), config.num_experts);
   Matrix<float> input(num_tokens * k, config.hidden_size);
   for (std::size_t i = 0; i < grouping.slots.size(); ++i) {
     std::ranges::copy(x.row(grouping.slots[i] / k), input.row(i).begin());
@@ -169,7 +160,7 @@ Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
   const Matrix<float> expert_out = in_slot_order(out, grouping.slots);
   record(TracePoint::kExpertOut, layer_index, expert_out);
 
-  cpu::combine(context, expert_out.view(), weights.view(), y);
+  cpu::combine(context, expert_out.view(), routing.weights.view(), y);
   record(TracePoint::kMoeOut, layer_index, MatrixView<const float>(y));
   return {};
 }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/arguments.h"
+#include "engine/choose_experts.h"
 #include "engine/forward.h"
 #include "engine/moe_slots.h"
 #include "kernels/attention.h"
@@ -11,7 +12,6 @@
 #include "kernels/quant/half.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
-#include "kernels/route.h"
 #include "kernels/swiglu.h"
 
 namespace refute::oracle {
@@ -121,24 +121,16 @@ Result<void> moe_ffn_forward_layer(ActivationScheme scheme, const Config& config
   oracle::matmul(layer.router, x, scheme, router_logits.view());
   record(TracePoint::kRouterLogits, layer_index, router_logits);
 
-  Matrix<std::int32_t> ids(num_tokens, k);
-  Matrix<double> weights(num_tokens, k);
-  for (std::size_t t = 0; t < num_tokens; ++t) {
-    const std::span<const double> logits = std::as_const(router_logits).row(t);
-    if (options.forced_routes == nullptr) {
-      auto ok = route<double>(logits, config.norm_topk_prob, ids.row(t), weights.row(t));
-      if (!ok) return ok;
-      continue;
-    }
-    const std::size_t row = first_position - options.forced_routes->first_position + t;
-    std::ranges::copy(options.forced_routes->ids[layer_index].row(row), ids.row(t).begin());
-    auto ok = routing_weights<double>(logits, config.norm_topk_prob, ids.row(t), weights.row(t));
-    if (!ok) return ok;
+  Routing<double> routing{{num_tokens, k}, {num_tokens, k}};
+  if (auto ok = choose_experts(router_logits, config.norm_topk_prob, layer_index, first_position,
+                               options, routing);
+      !ok) {
+    return ok;
   }
-  record(TracePoint::kRouterIndex, layer_index, ids);
-  record(TracePoint::kRouterWeight, layer_index, weights);
+  record(TracePoint::kRouterIndex, layer_index, routing.ids);
+  record(TracePoint::kRouterWeight, layer_index, routing.weights);
 
-  const SlotGrouping grouping = group_slots_by_expert(ids.view(), config.num_experts);
+  const SlotGrouping grouping = group_slots_by_expert(routing.ids.view(), config.num_experts);
   Matrix<double> input(num_tokens * k, config.hidden_size);
   for (std::size_t i = 0; i < grouping.slots.size(); ++i) {
     std::ranges::copy(x.row(grouping.slots[i] / k), input.row(i).begin());
@@ -164,7 +156,7 @@ Result<void> moe_ffn_forward_layer(ActivationScheme scheme, const Config& config
   const Matrix<double> expert_out = in_slot_order(out, grouping.slots);
   record(TracePoint::kExpertOut, layer_index, expert_out);
 
-  oracle::combine(expert_out.view(), weights.view(), y);
+  oracle::combine(expert_out.view(), routing.weights.view(), y);
   record(TracePoint::kMoeOut, layer_index, MatrixView<const double>(y));
   return {};
 }
