@@ -1,0 +1,93 @@
+// Fault sites: places where a build made for it (REFUTE_FAULTS) computes something wrong on
+// purpose, so that the falsifiers can be seen to fail. The catalogue of what each fault is:
+// falsifiers/fault_catalogue.h.
+//
+//   if (norm_topk_prob && !fault_seeded("F22", kFaultHostOf<Real>)) { ... renormalise ... }
+//
+// At most one fault is seeded at a time, on one host, so that the reference that a falsifier
+// compares with stays right. A site asks for its fault last, once everything else that the fault
+// needs to have an effect is known to hold, so that a hit means an effect. In every other build
+// fault_seeded is a constant false, and nothing of a site is left. Sites stand in source files and
+// never in headers that other folders include: one object of those serves both builds.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace refute {
+
+// The backend that a site belongs to.
+enum class FaultHost : std::uint8_t { kOracle, kCpu, kCuda, kWgpu };
+
+// Of code that the oracle runs in float64 and the CPU in float32.
+template <typename Real>
+inline constexpr FaultHost kFaultHostOf =
+    std::is_same_v<Real, double> ? FaultHost::kOracle : FaultHost::kCpu;
+
+// The number of a fault of the catalogue, checked when compiled: "F22", "F107a".
+class FaultId {
+ public:
+  // Text "F" digits ["a"].
+  constexpr explicit FaultId(const char* text, std::size_t size) {
+    std::size_t i = 1;
+    valid_ = size > 1 && text[0] == 'F';
+    for (; i < size && text[i] >= '0' && text[i] <= '9'; ++i)
+      number_ = 10 * number_ + (text[i] - '0');
+    valid_ = valid_ && i > 1 && number_ < 1000;
+    number_ *= 2;
+    if (i < size && text[i] == 'a') {
+      ++number_;
+      ++i;
+    }
+    valid_ = valid_ && i == size;
+  }
+  template <std::size_t kSize>
+  consteval FaultId(const char (&text)[kSize]) : FaultId(text, kSize - 1) {
+    if (!valid_) throw "a fault is named F and a number";
+  }
+
+  constexpr bool valid() const { return valid_; }
+  constexpr int code() const { return number_; }  // Below 2000, in the order of the catalogue.
+  constexpr bool operator==(const FaultId&) const = default;
+
+ private:
+  int number_ = 0;
+  bool valid_ = false;
+};
+
+#ifdef REFUTE_FAULTS
+
+// Whether this fault is seeded on this host; counts a hit when it is.
+bool fault_seeded(FaultId fault, FaultHost host);
+
+// Seeds one fault on one host while it lives. Precondition: none is seeded.
+class SeededFault {
+ public:
+  SeededFault(FaultId fault, FaultHost host);
+  ~SeededFault();
+  SeededFault(const SeededFault&) = delete;
+  SeededFault& operator=(const SeededFault&) = delete;
+
+  std::uint64_t hits() const;  // How often its site was reached so far.
+};
+
+// While it lives no fault is seeded, and every fault whose site is reached is remembered: which
+// faults an attempt could see at all. Precondition: none is seeded.
+class FaultCoverage {
+ public:
+  FaultCoverage();
+  ~FaultCoverage();
+  FaultCoverage(const FaultCoverage&) = delete;
+  FaultCoverage& operator=(const FaultCoverage&) = delete;
+
+  bool reached(FaultId fault, FaultHost host) const;
+};
+
+#else
+
+constexpr bool fault_seeded(FaultId, FaultHost) { return false; }
+
+#endif
+
+}  // namespace refute
