@@ -14,6 +14,8 @@ void judge_refusal(const Error& error, std::string_view where, Judge* judge) {
     judge->give_up(reason);
   } else if (of_reference) {
     judge->fail(reason);
+  } else if (error.kind == ErrorKind::kNonFinite) {
+    judge->refute_by_trap(reason);
   } else {
     judge->refute(reason);
   }

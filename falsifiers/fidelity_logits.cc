@@ -160,7 +160,7 @@ Verdict falsify_fidelity_logits(const Subject& subject, const Criterion& criteri
   const Model& model = *subject.model;
   const OraclePack& pack = *subject.pack;
   const ForcedRoutes routes = routes_of(model.config(), pack.tensors());
-  const RunOptions forced_routes{.chunk = 0, .forced_routes = &routes};
+  const TracedRunOptions forced_routes{.chunk = 0, .forced_routes = &routes};
   const auto emulated = run_traced(*make_oracle_backend(ActivationScheme::kEmulatedInt8), model,
                                    pack.tokens(), forced_routes);
   if (!emulated) {

@@ -49,6 +49,7 @@ bool Judge::measure(std::string_view metric, double value, std::string_view wher
   MetricReading reading{std::string(metric), value, entry->threshold, larger_is_better,
                         std::string(where)};
   const bool passed = reading.passed();
+  if (!passed && !std::isnan(value)) metric_failed_ = true;
   if (!passed && first_failure_.empty()) {
     first_failure_ = fmt::format("{}: {} is {:.6g}, the bound is {} {:.6g}", where, metric, value,
                                  larger_is_better ? "at least" : "at most", entry->threshold);
@@ -60,7 +61,11 @@ bool Judge::measure(std::string_view metric, double value, std::string_view wher
   return passed;
 }
 
-void Judge::refute(std::string reason) { keep_first(&refuted_, std::move(reason)); }
+void Judge::refute(std::string reason) {
+  check_failed_ = true;
+  keep_first(&refuted_, std::move(reason));
+}
+void Judge::refute_by_trap(std::string reason) { keep_first(&refuted_, std::move(reason)); }
 void Judge::fail(std::string reason) { keep_first(&error_, std::move(reason)); }
 void Judge::give_up(std::string reason) { keep_first(&gave_up_, std::move(reason)); }
 
@@ -104,8 +109,13 @@ Verdict Judge::verdict() const {
     }
   }
 
-  const auto conclude = [&result](VerdictKind kind, std::string reason) {
+  const auto conclude = [&](VerdictKind kind, std::string reason) {
     result.kind = kind;
+    if (kind == VerdictKind::kRefuted) {
+      result.refuted_by = metric_failed_  ? RefutedBy::kMetric
+                          : check_failed_ ? RefutedBy::kCheck
+                                          : RefutedBy::kTrap;
+    }
     result.reason = std::move(reason);
     return result;
   };

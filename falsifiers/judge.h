@@ -27,6 +27,8 @@ class Judge {
 
   // A counterexample outside of any metric ("accepted 255 elements for 256").
   void refute(std::string reason);
+  // Valid input gave an error, or what came back cannot be compared (RefutedBy::kTrap).
+  void refute_by_trap(std::string reason);
   // The attempt itself failed.
   void fail(std::string reason);
   // The guard against vacuity was not met: nothing was shown.
@@ -62,6 +64,8 @@ class Judge {
   std::string first_failure_;
   std::string error_;
   std::string refuted_;
+  bool metric_failed_ = false;  // By a number, not by NaN.
+  bool check_failed_ = false;
   std::string gave_up_;
 };
 

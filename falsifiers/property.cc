@@ -126,7 +126,9 @@ class PropertyTrial {
     for (const auto& reading : record.readings) {
       if (!judge_.measure(reading.metric, reading.value, reading.where)) reading_failed = true;
     }
-    if (failed && !reading_failed) judge_.refute(fmt::format("{}: {}", path_, record.failure));
+    if (!failed || reading_failed) return;
+    const std::string reason = fmt::format("{}: {}", path_, record.failure);
+    record.trapped ? judge_.refute_by_trap(reason) : judge_.refute(reason);
   }
 
   std::string path_;
@@ -273,6 +275,11 @@ bool PropertyCase::measure(std::string_view metric, double value, std::string_vi
 
 bool PropertyCase::require(bool condition, std::string_view failure) {
   return condition ? true : fail(failure);
+}
+
+bool PropertyCase::trap(std::string_view failure) {
+  record_->trapped = record_->failure.empty();
+  return fail(failure);
 }
 
 void PropertyCase::discard() { record_->discarded = true; }

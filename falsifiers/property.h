@@ -37,8 +37,9 @@ struct CaseRecord {
     std::string where;
   };
   std::vector<Reading> readings;
-  std::string draws;    // "tokens = 3, rows = 7"
-  std::string failure;  // The first one; empty when the case held.
+  std::string draws;     // "tokens = 3, rows = 7"
+  std::string failure;   // The first one; empty when the case held.
+  bool trapped = false;  // The failure is an operation's error on valid arguments.
   bool discarded = false;
   bool interesting = false;
 };
@@ -73,7 +74,7 @@ class PropertyCase {
   // An operation on valid arguments must succeed; returns whether it did.
   template <typename T>
   bool require_ok(const Result<T>& result, std::string_view where) {
-    return result ? true : fail(std::string(where) + ": " + result.error().message());
+    return result ? true : trap(std::string(where) + ": " + result.error().message());
   }
   // The inputs do not meet the claim's premises. The body returns after it.
   void discard();
@@ -87,6 +88,7 @@ class PropertyCase {
   PropertyCase(const Judge& judge, CaseRecord* record) : judge_(judge), record_(record) {}
   std::size_t draw_index(std::size_t count);
   bool fail(std::string_view failure);
+  bool trap(std::string_view failure);
 
   const Judge& judge_;
   CaseRecord* record_;

@@ -87,7 +87,7 @@ TraceShape trace_shape(const Config& config, TracePoint point, std::size_t num_t
 }
 
 Result<TracedRun> run_traced(Session& session, std::span<const std::int32_t> tokens,
-                             const RunOptions& options) {
+                             const TracedRunOptions& options) {
   CHECK(!tokens.empty());
   TraceRecorder recorder;
   const ForwardOptions forward{.logit_rows = LogitRows::kAll,
@@ -107,7 +107,8 @@ Result<TracedRun> run_traced(Session& session, std::span<const std::int32_t> tok
 }
 
 Result<TracedRun> run_traced(const Backend& backend, const Model& model,
-                             std::span<const std::int32_t> tokens, const RunOptions& options) {
+                             std::span<const std::int32_t> tokens,
+                             const TracedRunOptions& options) {
   auto session = backend.open_session(model, tokens.size());
   if (!session) return session.error();
   return run_traced(**session, tokens, options);
@@ -199,7 +200,7 @@ void judge_subject_error(const Error& error, std::string_view where, Judge* judg
   if (error.kind == ErrorKind::kOutOfMemory || error.kind == ErrorKind::kNoDevice) {
     judge->fail(reason);
   } else {
-    judge->refute("valid input gave an error: " + reason);
+    judge->refute_by_trap("valid input gave an error: " + reason);
   }
 }
 

@@ -39,17 +39,18 @@ struct TracedRun {
   TraceTensors trace;
 };
 
-struct RunOptions {
+struct TracedRunOptions {
   std::size_t chunk = 0;  // Tokens a call; 0 gives all of them at once.
   const ForcedRoutes* forced_routes = nullptr;
 };
 
 // Appends `tokens` to a sequence and records everything. Precondition: tokens is not empty.
 Result<TracedRun> run_traced(Session& session, std::span<const std::int32_t> tokens,
-                             const RunOptions& options = {});
+                             const TracedRunOptions& options = {});
 // The same on a new sequence that has room for exactly these tokens.
 Result<TracedRun> run_traced(const Backend& backend, const Model& model,
-                             std::span<const std::int32_t> tokens, const RunOptions& options = {});
+                             std::span<const std::int32_t> tokens,
+                             const TracedRunOptions& options = {});
 
 // Whether every trace point was recorded in its documented shape; the first that was not refutes.
 bool require_complete(const Config& config, const TracedRun& run, Judge* judge);

@@ -20,6 +20,20 @@ std::string_view verdict_name(VerdictKind kind) {
   return "unknown";
 }
 
+std::string_view refuted_by_name(RefutedBy by) {
+  switch (by) {
+    case RefutedBy::kNothing:
+      return "nothing";
+    case RefutedBy::kMetric:
+      return "metric";
+    case RefutedBy::kCheck:
+      return "check";
+    case RefutedBy::kTrap:
+      return "trap";
+  }
+  return "unknown";
+}
+
 Verdict Verdict::not_run(std::string reason) {
   Verdict verdict;
   verdict.kind = VerdictKind::kNotRun;

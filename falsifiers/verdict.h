@@ -21,6 +21,13 @@ enum class VerdictKind {
 // "held", "refuted", "gave_up", "not_run", "error".
 std::string_view verdict_name(VerdictKind kind);
 
+// What a refutation rests on. Only the falsifier's own finding shows that it can see a fault: a
+// trap (valid input gave an error, or NaN came back) says no more than a crash.
+enum class RefutedBy { kNothing, kMetric, kCheck, kTrap };
+
+// "nothing", "metric", "check", "trap".
+std::string_view refuted_by_name(RefutedBy by);
+
 // The worst value that one metric took over all cases.
 struct MetricReading {
   std::string metric;  // A name of the falsifier's metrics.
@@ -35,6 +42,7 @@ struct MetricReading {
 
 struct Verdict {
   VerdictKind kind = VerdictKind::kNotRun;
+  RefutedBy refuted_by = RefutedBy::kNothing;
   std::string reason;  // One sentence; for kRefuted it names layer, trace point and metric.
   std::vector<MetricReading> metrics;
   std::size_t cases_run = 0;

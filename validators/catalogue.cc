@@ -10,7 +10,9 @@
 #include "falsifiers/registry.h"
 #include "kernels/check.h"
 #include "kernels/quant/tensor_type.h"
+#include "validators/catalogue_faults.h"
 #include "validators/catalogue_words.h"
+#include "validators/mutant_catalogue.h"
 #include "validators/rules.h"
 #include "validators/suggest.h"
 
@@ -52,6 +54,9 @@ Entries falsifiers(std::span<const Contract>) {
                         {"misses", std::string(falsifier.misses)},
                         {"source", std::string(falsifier.source)},
                         {"metrics and the loosest bounds a contract may set", metrics},
+                        {"kills, as measured", faults_killed_by(falsifier.id)},
+                        {"reaches and does not see, as measured", faults_missed_by(falsifier.id)},
+                        {"noise, threshold, weakest fault", margins_of(falsifier.id)},
                         {"backends", backends},
                         {"needs", needs}}});
   }
@@ -73,14 +78,16 @@ Entries rules(std::span<const Contract>) {
   return entries;
 }
 
-Entries faults(std::span<const Contract>) {
+Entries faults(std::span<const Contract>) { return fault_entries(); }
+
+Entries mutants(std::span<const Contract>) {
   Entries entries;
-  for (const FaultInfo& fault : fault_catalogue()) {
-    entries.push_back({"fault",
-                       std::string(fault.id),
-                       std::string(fault.title),
-                       {{"detected by", std::string(fault.detected_by)},
-                        {"missed by", std::string(fault.missed_by)}}});
+  for (const MutantInfo& mutant : mutant_catalogue()) {
+    entries.push_back(
+        {"mutant",
+         std::string(mutant.id),
+         std::string(mutant.title),
+         {{"turns red by", std::string(mutant.turns_red)}, {"try it", "refute selftest"}}});
   }
   return entries;
 }
@@ -196,10 +203,11 @@ struct Kind {
   Entries (*entries)(std::span<const Contract>);
 };
 
-constexpr std::array<Kind, 12> kKinds = {{
+constexpr std::array<Kind, 13> kKinds = {{
     {"falsifiers", false, falsifiers},
     {"rules", false, rules},
     {"faults", false, faults},
+    {"mutants", false, mutants},
     {"contracts", true, contracts_of},
     {"stages", true, stages},
     {"acceptance", true, acceptance},

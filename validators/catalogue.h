@@ -20,8 +20,8 @@ struct CatalogueEntry {
   std::vector<std::pair<std::string, std::string>> details;
 };
 
-// What can be listed: falsifiers, rules, faults, statuses, verdicts, backends, types, exit-codes
-// and, from contracts: contracts, stages, acceptance, criteria.
+// What can be listed: falsifiers, rules, faults, mutants, statuses, verdicts, backends, types,
+// exit-codes and, from contracts: contracts, stages, acceptance, criteria.
 std::span<const std::string_view> catalogue_kinds();
 bool comes_from_contracts(std::string_view kind);
 

@@ -22,6 +22,7 @@ bool claims_anything(const Contract& contract) {
 ValidateResult validate_unclaimed(std::span<const std::string> paths) {
   return validate_paths(paths, {.falsifiers = falsifier_registry(),
                                 .faults = fault_catalogue(),
+                                .kill_matrix = &committed_kill_matrix(),
                                 .derived_status = [](std::string_view, std::string_view) {
                                   return std::optional(StageStatus::kShipped);
                                 }});
@@ -43,6 +44,7 @@ ValidateResult validate_claims(std::span<const std::string> paths,
   return validate_paths(
       paths, {.falsifiers = falsifier_registry(),
               .faults = fault_catalogue(),
+              .kill_matrix = &committed_kill_matrix(),
               .derived_status = [&](std::string_view contract,
                                     std::string_view stage) -> std::optional<StageStatus> {
                 const auto found = derived.find({std::string(contract), std::string(stage)});

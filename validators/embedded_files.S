@@ -1,4 +1,4 @@
-// The bytes of the default subject, between labels that embedded_files.cc reads.
+// The bytes of the default subject and of the kill matrix, between labels that embedded_files.cc reads.
     .section .rodata
     .balign 64
     .global refute_embedded_model_begin
@@ -13,5 +13,12 @@ refute_embedded_model_end:
 refute_embedded_expectations_begin:
     .incbin REFUTE_EMBEDDED_EXPECTATIONS
 refute_embedded_expectations_end:
+
+    .balign 64
+    .global refute_embedded_kill_matrix_begin
+    .global refute_embedded_kill_matrix_end
+refute_embedded_kill_matrix_begin:
+    .incbin REFUTE_EMBEDDED_KILL_MATRIX
+refute_embedded_kill_matrix_end:
 
     .section .note.GNU-stack, "", %progbits

@@ -16,6 +16,8 @@ extern const std::byte refute_embedded_model_begin[];
 extern const std::byte refute_embedded_model_end[];
 extern const std::byte refute_embedded_expectations_begin[];
 extern const std::byte refute_embedded_expectations_end[];
+extern const char refute_embedded_kill_matrix_begin[];
+extern const char refute_embedded_kill_matrix_end[];
 }
 
 namespace refute {
@@ -33,6 +35,10 @@ std::span<const std::byte> embedded_model() {
 
 std::span<const std::byte> embedded_expectations() {
   return {refute_embedded_expectations_begin, refute_embedded_expectations_end};
+}
+
+std::string_view embedded_kill_matrix() {
+  return {refute_embedded_kill_matrix_begin, refute_embedded_kill_matrix_end};
 }
 
 const std::string& embedded_model_sha256() {

@@ -58,7 +58,8 @@ ExitCode run_command_line(std::vector<std::string> arguments) {
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
   app.footer(kFooter);
-  const auto commands = make_commands();
+  auto commands = make_commands();
+  commands.push_back(make_selftest_command());
   std::vector<CLI::App*> declared;
   for (const auto& command : commands) declared.push_back(command->declare(app));
   if (const std::string unknown = unknown_command(app, arguments); !unknown.empty()) {

@@ -13,6 +13,7 @@
 #include "falsifiers/fault_catalogue.h"
 #include "validators/contract.h"
 #include "validators/diagnostic.h"
+#include "validators/kill_matrix.h"
 #include "validators/stage_status.h"
 
 namespace refute {
@@ -21,6 +22,7 @@ namespace refute {
 struct RuleContext {
   std::span<const FalsifierInfo> falsifiers;  // falsifier_registry(), or a test's own.
   std::span<const FaultInfo> faults;          // fault_catalogue(), or a test's own.
+  const KillMatrix* kill_matrix = nullptr;    // Null: what kills what is not checked.
 
   // The status derived from records, by contract and stage id; nullopt or no function: no record.
   std::function<std::optional<StageStatus>(std::string_view contract, std::string_view stage)>

@@ -1,4 +1,4 @@
-// RF401 and RF404 to RF413: what a falsifier block cites, and its gates.
+// RF401 and RF404 to RF417: what a falsifier block cites, and its gates.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -129,6 +129,61 @@ void check_faults(const Contract& contract, const FalsifierBlock& block, const R
   }
 }
 
+std::string joined(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 4;
+  std::string text;
+  for (std::size_t i = 0; i < names.size() && i < kMost; ++i) {
+    text += (i == 0 ? "" : ", ") + names[i];
+  }
+  return names.size() > kMost ? text + ", ..." : text;
+}
+
+void check_must_kill(const Contract& contract, const FalsifierBlock& block,
+                     const KillMatrix& matrix, Findings& findings) {
+  const std::string& falsifier = block.falsifier.text;
+  for (const LocatedText& fault : block.must_kill) {
+    if (matrix.kills_clearly(falsifier, fault.text)) continue;
+    const bool narrowly = matrix.kills(falsifier, fault.text);
+    const auto killers = matrix.killers(fault.text);
+    findings.report(
+        "RF414", contract.source, fault.at, fault.length,
+        narrowly
+            ? fmt::format("{} kills {} too narrowly: its threshold is not clear "
+                          "of noise and fault",
+                          falsifier, fault.text)
+            : fmt::format("the kill matrix does not show that {} kills {}", falsifier, fault.text),
+        killers.empty() ? "nothing is shown to kill it" : "it is killed by " + joined(killers));
+  }
+  if (block.cases < matrix.cases) {
+    findings.report(
+        "RF417", contract.source, block.falsifier.at, block.falsifier.length,
+        fmt::format("{} cases, fewer than the {} of the kill matrix", block.cases, matrix.cases),
+        "what must_kill claims was measured with more");
+  }
+}
+
+void check_blind_spots(const Contract& contract, const FalsifierBlock& block,
+                       const KillMatrix& matrix, Findings& findings) {
+  for (const BlindSpot& spot : block.blind_to) {
+    const LocatedText& fault = spot.fault;
+    if (matrix.kills(block.falsifier.text, fault.text)) {
+      findings.report(
+          "RF415", contract.source, fault.at, fault.length,
+          fmt::format("the kill matrix shows that {} kills {}", block.falsifier.text, fault.text));
+      continue;
+    }
+    const auto killers = matrix.killers(fault.text);
+    const bool named = std::any_of(killers.begin(), killers.end(), [&](const std::string& killer) {
+      return spot.reason.find(killer) != std::string::npos;
+    });
+    if (named) continue;
+    findings.report(
+        "RF416", contract.source, fault.at, fault.length,
+        fmt::format("the reason names no falsifier that kills {}", fault.text),
+        killers.empty() ? "nothing is shown to kill it" : "it is killed by " + joined(killers));
+  }
+}
+
 }  // namespace
 
 const FalsifierInfo* RuleContext::find_falsifier(std::string_view id) const {
@@ -151,6 +206,9 @@ void check_falsifiers(const Contract& contract, const RuleContext& context, Find
     check_subjects(contract, block, findings);
     if (info != nullptr) check_gates(contract, block, *info, findings);
     check_faults(contract, block, context, findings);
+    if (info == nullptr || context.kill_matrix == nullptr) continue;
+    check_must_kill(contract, block, *context.kill_matrix, findings);
+    check_blind_spots(contract, block, *context.kill_matrix, findings);
   }
 }
 

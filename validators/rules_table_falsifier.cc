@@ -56,6 +56,25 @@ backends: [cuda])",
        R"(must_kill: [F22]
 blind_to: {F22: scale is not seen})",
        "must_kill: [F22]"},
+      {"RF414", "unshown-kill", Severity::kError,
+       "The kill matrix shows that the falsifier kills each fault of must_kill, clear of noise.",
+       "A claim to kill is measured: F >= 3 N, and a threshold not above the geometric mean of "
+       "noise "
+       "N and fault F. `refute selftest` measures.",
+       R"(falsifier: router.weights_sum_to_one
+must_kill: [F45]     (an epsilon))",
+       "must_kill: [F22]"},
+      {"RF415", "seen-blind-spot", Severity::kError,
+       "The kill matrix shows no kill of a fault in blind_to.",
+       "It is no blind spot: it belongs into must_kill.", "blind_to: {F22: not seen}",
+       "must_kill: [F22]"},
+      {"RF416", "blind-without-killer", Severity::kError,
+       "The reason of a blind spot names a falsifier that the kill matrix shows to kill the fault.",
+       "What this one cannot see, another must.", "blind_to: {F45: invisible at normal scale}",
+       "blind_to: {F45: invisible at normal scale; rms_norm.closed_form_near_epsilon kills it}"},
+      {"RF417", "fewer-cases", Severity::kError,
+       "A criterion asks for at least as many cases as the kill matrix was measured with.",
+       "With fewer cases, what was seen to be killed may survive.", "cases: 3", "cases: 100"},
   };
   return kRules;
 }

@@ -16,21 +16,6 @@
 namespace refute {
 namespace {
 
-bool name_matches(const std::string& filter, bool glob, const std::string& name) {
-  if (glob) return fnmatch(filter.c_str(), name.c_str(), 0) == 0;
-  return name.find(filter) != std::string::npos;
-}
-
-bool in_partition(const Partition& partition, const FalsifierBlock& block, BackendId backend) {
-  if (partition.count == 1) return true;
-  // Shared attempts land in the same share, because what they share is what is hashed.
-  const std::string digest =
-      sha256_hex(block.falsifier.text + " " + std::string(backend_name(backend)));
-  std::uint64_t hash = 0;
-  std::from_chars(digest.data(), digest.data() + 15, hash, 16);
-  return hash % partition.count == partition.index - 1;
-}
-
 // The option that leaves the item out; empty when it is selected.
 std::string waived_by(const RunItem& item, const RunOptions& options) {
   if (!filter_matches(options.filter, *item.contract, *item.block)) return "--filter";
@@ -38,7 +23,10 @@ std::string waived_by(const RunItem& item, const RunOptions& options) {
   const bool wanted = required.empty() ||
                       std::find(required.begin(), required.end(), item.backend) != required.end();
   if (!wanted) return "--backend";
-  if (!in_partition(options.partition, *item.block, item.backend)) return "--partition";
+  // Shared attempts land in the same share, because what they share is what is hashed.
+  const std::string work =
+      item.block->falsifier.text + " " + std::string(backend_name(item.backend));
+  if (!in_partition(options.partition, work)) return "--partition";
   if (options.replay && item.block->falsifier.text != options.replay_falsifier) return "--replay";
   if (options.expectations_waived && item.falsifier != nullptr && item.falsifier->needs_pack) {
     return "--expected none";
@@ -72,11 +60,14 @@ Criterion criterion_of(const RunItem& item, const RunOptions& options) {
   return criterion;
 }
 
-Verdict attempt(const RunItem& item, const Criterion& criterion, const LoadedSubject& subject,
-                const Backends& backends, WitnessLog& log) {
-  const FalsifierInfo& falsifier = *item.falsifier;
-  // A falsifier gets no more than it declares, so that its result depends on no more.
-  const std::unique_ptr<Backend> witness = make_witness(*backends.of(item.backend).backend, log);
+// What makes two attempts the same.
+using AttemptKey = std::tuple<std::string, BackendId, std::size_t, std::map<std::string, double>>;
+
+}  // namespace
+
+Verdict attempt(const FalsifierInfo& falsifier, const Backend& backend, const Criterion& criterion,
+                const LoadedSubject& subject, WitnessLog& log) {
+  const std::unique_ptr<Backend> witness = make_witness(backend, log);
   const Subject given{
       .backend = *witness,
       .model = falsifier.needs_model || falsifier.needs_pack ? &subject.model : nullptr,
@@ -84,11 +75,6 @@ Verdict attempt(const RunItem& item, const Criterion& criterion, const LoadedSub
   };
   return falsifier.falsify(given, criterion);
 }
-
-// What makes two attempts the same.
-using AttemptKey = std::tuple<std::string, BackendId, std::size_t, std::map<std::string, double>>;
-
-}  // namespace
 
 Result<Partition> parse_partition(std::string_view text) {
   const Error error{ErrorKind::kUnsupported, "--partition", "hash:M/N with 1 <= M <= N <= 10000",
@@ -107,12 +93,24 @@ Result<Partition> parse_partition(std::string_view text) {
   return partition;
 }
 
+bool in_partition(const Partition& partition, std::string_view work) {
+  if (partition.count == 1) return true;
+  const std::string digest = sha256_hex(work);
+  std::uint64_t hash = 0;
+  std::from_chars(digest.data(), digest.data() + 15, hash, 16);
+  return hash % partition.count == partition.index - 1;
+}
+
+bool name_matches(std::string_view filter, std::string_view name) {
+  const std::string pattern(filter);
+  if (pattern.find_first_of("*?") == std::string::npos) return name.find(filter) != name.npos;
+  return fnmatch(pattern.c_str(), std::string(name).c_str(), 0) == 0;
+}
+
 bool filter_matches(std::string_view filter, const Contract& contract,
                     const FalsifierBlock& block) {
   if (filter.empty()) return true;
-  const std::string pattern(filter);
-  const bool glob = pattern.find_first_of("*?") != std::string::npos;
-  const auto matches = [&](const std::string& name) { return name_matches(pattern, glob, name); };
+  const auto matches = [&](const std::string& name) { return name_matches(filter, name); };
   return matches(contract.id.text) || matches(block.id.text) || matches(block.falsifier.text) ||
          std::any_of(block.acceptance.begin(), block.acceptance.end(),
                      [&](const LocatedText& id) { return matches(id.text); });
@@ -193,7 +191,8 @@ std::vector<Outcome> execute(std::span<const RunItem> items, const LoadedSubject
     } else {
       const auto start = std::chrono::steady_clock::now();
       WitnessLog log;
-      outcome.verdict = attempt(item, outcome.criterion, subject, backends, log);
+      outcome.verdict = attempt(*item.falsifier, *backends.of(item.backend).backend,
+                                outcome.criterion, subject, log);
       outcome.outputs_sha256 = log.outputs_sha256();
       outcome.executed = log.executed();
       const auto took = std::chrono::steady_clock::now() - start;

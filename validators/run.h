@@ -27,6 +27,11 @@ struct Partition {
 };
 // "hash:2/4"; kUnsupported for anything else.
 Result<Partition> parse_partition(std::string_view text);
+// Whether a piece of work, named by a text, falls into this share.
+bool in_partition(const Partition& partition, std::string_view work);
+
+// A glob when `filter` holds * or ?, else a part of the name.
+bool name_matches(std::string_view filter, std::string_view name);
 
 struct RunOptions {
   std::vector<BackendId> backends;  // Those required; empty: all that the contracts list.
@@ -82,6 +87,13 @@ class Backends {
  private:
   std::array<BackendSlot, kAllBackends.size()> slots_;
 };
+
+class WitnessLog;  // validators/witness.h
+
+// One attempt, observed by `log`. The falsifier gets no more of the subject than it declares, so
+// that its result depends on no more. Precondition: the subject has what it needs.
+Verdict attempt(const FalsifierInfo& falsifier, const Backend& backend, const Criterion& criterion,
+                const LoadedSubject& subject, WitnessLog& log);
 
 struct Outcome {
   RunItem item;

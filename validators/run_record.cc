@@ -8,6 +8,7 @@
 
 #include "validators/build_info.h"
 #include "validators/host.h"
+#include "validators/kill_matrix.h"
 
 namespace refute {
 namespace {
@@ -58,7 +59,7 @@ RunRecord make_record(std::span<const Outcome> outcomes, const LoadedSubject& su
                    .flags = std::string(build.flags),
                    .build_type = std::string(build.build_type),
                    .host = describe(read_host_info()),
-                   .kill_matrix_sha256 = "",
+                   .kill_matrix_sha256 = committed_kill_matrix_sha256(),
                    .files = {},
                    .results = {}};
   record.files.push_back({subject.name, subject.model_sha256});

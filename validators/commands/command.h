@@ -31,8 +31,10 @@ std::unique_ptr<Command> make_explain_command();
 std::unique_ptr<Command> make_list_command();
 std::unique_ptr<Command> make_doctor_command();
 std::unique_ptr<Command> make_schema_command();
+// Not in the library: `refute` has one that hands over to refute-selftest, which has the real one.
+std::unique_ptr<Command> make_selftest_command();
 
-// All of them, in the order of the help text.
+// All but selftest, in the order of the help text.
 std::vector<std::unique_ptr<Command>> make_commands();
 
 }  // namespace refute
