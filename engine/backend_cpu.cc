@@ -4,6 +4,8 @@
 
 #include "engine/arguments.h"
 #include "engine/backend.h"
+#include "engine/faulty/experts.h"
+#include "engine/faulty/layer.h"
 #include "kernels/attention.h"
 #include "kernels/combine.h"
 #include "kernels/embed.h"
@@ -28,8 +30,11 @@ Matrix<double> to_double(const Matrix<float>& x) {
 
 Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
   Matrix<std::uint16_t> y(x.rows, x.columns);
-  std::ranges::transform(x.flat(), y.data(),
-                         [](double value) { return half_from_float(static_cast<float>(value)); });
+  std::ranges::transform(x.flat(), y.data(), [](double value) {
+    auto rounded = static_cast<float>(value);
+    if constexpr (kFaultSites) rounded = faulty::wrapped_half(rounded);
+    return half_from_float(rounded);
+  });
   return y;
 }
 
@@ -174,6 +179,7 @@ class CpuBackend : public Backend {
 
   Result<std::span<const std::byte>> expert_byte_slice(const ExpertStack& stack,
                                                        std::size_t expert) const override {
+    if constexpr (kFaultSites) return faulty::expert_slice(FaultHost::kCpu, stack, expert);
     return cpu::expert_byte_slice(stack, expert);
   }
   Result<void> matvec(const WeightView& weight, std::span<const double> x,

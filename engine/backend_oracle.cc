@@ -3,6 +3,8 @@
 
 #include "engine/arguments.h"
 #include "engine/backend.h"
+#include "engine/faulty/experts.h"
+#include "engine/faulty/layer.h"
 #include "kernels/attention.h"
 #include "kernels/combine.h"
 #include "kernels/embed.h"
@@ -140,6 +142,7 @@ class OracleBackend : public Backend {
 
   Result<std::span<const std::byte>> expert_byte_slice(const ExpertStack& stack,
                                                        std::size_t expert) const override {
+    if constexpr (kFaultSites) return faulty::expert_slice(FaultHost::kOracle, stack, expert);
     return oracle::expert_byte_slice(stack, expert);
   }
   Result<void> matvec(const WeightView& weight, std::span<const double> x,
@@ -173,6 +176,7 @@ class OracleBackend : public Backend {
     Matrix<double> cached(x.rows, x.columns, {x.flat().begin(), x.flat().end()});
     if (scheme_ == ActivationScheme::kExact) return cached;
     for (double& value : cached.flat()) {
+      if constexpr (kFaultSites) value = faulty::wrapped_half(value);
       value = static_cast<double>(float_from_half(half_from_float(static_cast<float>(value))));
     }
     return cached;

@@ -3,14 +3,19 @@
 #include <algorithm>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "engine/arguments.h"
 #include "engine/choose_experts.h"
+#include "engine/faulty/experts.h"
+#include "engine/faulty/layer.h"
 #include "engine/forward.h"
 #include "engine/moe_slots.h"
 #include "kernels/attention.h"
 #include "kernels/combine.h"
 #include "kernels/embed.h"
+#include "kernels/faults.h"
+#include "kernels/faulty/routing.h"
 #include "kernels/quant/half.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -18,6 +23,10 @@
 
 namespace refute::cpu {
 namespace {
+
+constexpr FaultHost kHost = FaultHost::kCpu;
+// Taken where there is no token, by F124.
+constexpr std::int32_t kTokenZero[] = {0};
 
 Matrix<float> rms_norm(const Context& context, const Matrix<float>& x,
                        std::span<const float> weight, float epsilon) {
@@ -61,8 +70,83 @@ class ProductInput {
 
 void append_to_cache(const Matrix<float>& x, std::size_t position, Matrix<std::uint16_t>& cache) {
   for (std::size_t t = 0; t < x.rows(); ++t) {
+    if constexpr (kFaultSites) {
+      std::vector<std::uint16_t> row(x.columns());
+      std::ranges::transform(x.row(t), row.begin(), half_from_float);
+      if (faulty::append_row<float, std::uint16_t>(position + t, x.row(t), row, cache)) continue;
+    }
     for (std::size_t i = 0; i < x.columns(); ++i) cache(position + t, i) = half_from_float(x(t, i));
   }
+}
+
+// The MoE block; the router reads router_input, which is x.
+Result<void> moe_block(const Context& context, const Config& config, const LayerWeights& layer,
+                       std::size_t layer_index, std::size_t first_position,
+                       MatrixView<const float> router_input, MatrixView<const float> x,
+                       const ForwardOptions& options, MatrixView<float> y) {
+  if (auto ok = check_moe_ffn_forward_layer(config, layer, layer_index, first_position, shape_of(x),
+                                            shape_of(y), options);
+      !ok) {
+    return ok;
+  }
+  const TraceCall record{options.trace, first_position};
+  const std::size_t num_tokens = x.rows;
+  const std::size_t k = config.num_experts_per_tok;
+
+  Matrix<float> router_logits = ProductInput(context, router_input).times(layer.router);
+  if constexpr (kFaultSites) faulty::round_logits(router_logits.flat());
+  record(TracePoint::kRouterLogits, layer_index, router_logits);
+
+  Routing<float> routing{{num_tokens, k}, {num_tokens, k}};
+  if (auto ok = choose_experts(router_logits, config.norm_topk_prob, layer_index, first_position,
+                               options, routing);
+      !ok) {
+    return ok;
+  }
+  if constexpr (kFaultSites) faulty::edit_routing(routing);
+  record(TracePoint::kRouterIndex, layer_index, routing.ids);
+  record(TracePoint::kRouterWeight, layer_index, routing.weights);
+
+  SlotGrouping grouping = group_slots_by_expert(routing.ids.view(), config.num_experts);
+  if constexpr (kFaultSites) faulty::edit_grouping(kHost, config.num_experts, grouping);
+  Matrix<float> input(num_tokens * k, config.hidden_size);
+  for (std::size_t i = 0; i < grouping.slots.size(); ++i) {
+    std::ranges::copy(x.row(grouping.slots[i] / k), input.row(i).begin());
+  }
+  Matrix<float> gate(num_tokens * k, config.moe_intermediate_size);
+  Matrix<float> up(num_tokens * k, config.moe_intermediate_size);
+  Matrix<float> inner(num_tokens * k, config.moe_intermediate_size);
+  Matrix<float> out(num_tokens * k, config.hidden_size);
+  for (const ExpertGroup& group : grouping.experts) {
+    const auto rows = [&](Matrix<float>& matrix) {
+      return row_range(matrix.view(), group.begin, group.end);
+    };
+    const auto multiply = [&](const WeightView& gate_proj, const WeightView& up_proj,
+                              const WeightView& down_proj) {
+      cpu::matmul(context, gate_proj, rows(input), rows(gate));
+      cpu::matmul(context, up_proj, rows(input), rows(up));
+      cpu::swiglu(context, rows(gate), rows(up), rows(inner));
+      cpu::matmul(context, down_proj, rows(inner), rows(out));
+    };
+    if constexpr (kFaultSites) {
+      faulty::with_expert(kHost, layer, layer_index, group.expert, multiply);
+    } else {
+      multiply(layer.gate_proj.expert(group.expert), layer.up_proj.expert(group.expert),
+               layer.down_proj.expert(group.expert));
+    }
+  }
+  if (options.trace != nullptr) {
+    record(TracePoint::kExpertGate, layer_index, in_slot_order(gate, grouping.slots));
+    record(TracePoint::kExpertUp, layer_index, in_slot_order(up, grouping.slots));
+    record(TracePoint::kExpertSwiglu, layer_index, in_slot_order(inner, grouping.slots));
+  }
+  const Matrix<float> expert_out = in_slot_order(out, grouping.slots);
+  record(TracePoint::kExpertOut, layer_index, expert_out);
+
+  cpu::combine(context, expert_out.view(), routing.weights.view(), y);
+  if constexpr (kFaultSites) faulty::edit_moe_out(y);
+  record(TracePoint::kMoeOut, layer_index, MatrixView<const float>(y));
+  return {};
 }
 
 }  // namespace
@@ -113,56 +197,7 @@ Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
                                    const LayerWeights& layer, std::size_t layer_index,
                                    std::size_t first_position, MatrixView<const float> x,
                                    const ForwardOptions& options, MatrixView<float> y) {
-  if (auto ok = check_moe_ffn_forward_layer(config, layer, layer_index, first_position, shape_of(x),
-                                            shape_of(y), options);
-      !ok) {
-    return ok;
-  }
-  const TraceCall record{options.trace, first_position};
-  const std::size_t num_tokens = x.rows;
-  const std::size_t k = config.num_experts_per_tok;
-
-  const Matrix<float> router_logits = ProductInput(context, x).times(layer.router);
-  record(TracePoint::kRouterLogits, layer_index, router_logits);
-
-  Routing<float> routing{{num_tokens, k}, {num_tokens, k}};
-  if (auto ok = choose_experts(router_logits, config.norm_topk_prob, layer_index, first_position,
-                               options, routing);
-      !ok) {
-    return ok;
-  }
-  record(TracePoint::kRouterIndex, layer_index, routing.ids);
-  record(TracePoint::kRouterWeight, layer_index, routing.weights);
-
-  const SlotGrouping grouping = group_slots_by_expert(routing.ids.view(), config.num_experts);
-  Matrix<float> input(num_tokens * k, config.hidden_size);
-  for (std::size_t i = 0; i < grouping.slots.size(); ++i) {
-    std::ranges::copy(x.row(grouping.slots[i] / k), input.row(i).begin());
-  }
-  Matrix<float> gate(num_tokens * k, config.moe_intermediate_size);
-  Matrix<float> up(num_tokens * k, config.moe_intermediate_size);
-  Matrix<float> inner(num_tokens * k, config.moe_intermediate_size);
-  Matrix<float> out(num_tokens * k, config.hidden_size);
-  for (const ExpertGroup& group : grouping.experts) {
-    const auto rows = [&](Matrix<float>& matrix) {
-      return row_range(matrix.view(), group.begin, group.end);
-    };
-    cpu::matmul(context, layer.gate_proj.expert(group.expert), rows(input), rows(gate));
-    cpu::matmul(context, layer.up_proj.expert(group.expert), rows(input), rows(up));
-    cpu::swiglu(context, rows(gate), rows(up), rows(inner));
-    cpu::matmul(context, layer.down_proj.expert(group.expert), rows(inner), rows(out));
-  }
-  if (options.trace != nullptr) {
-    record(TracePoint::kExpertGate, layer_index, in_slot_order(gate, grouping.slots));
-    record(TracePoint::kExpertUp, layer_index, in_slot_order(up, grouping.slots));
-    record(TracePoint::kExpertSwiglu, layer_index, in_slot_order(inner, grouping.slots));
-  }
-  const Matrix<float> expert_out = in_slot_order(out, grouping.slots);
-  record(TracePoint::kExpertOut, layer_index, expert_out);
-
-  cpu::combine(context, expert_out.view(), routing.weights.view(), y);
-  record(TracePoint::kMoeOut, layer_index, MatrixView<const float>(y));
-  return {};
+  return moe_block(context, config, layer, layer_index, first_position, x, x, options, y);
 }
 
 Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& model,
@@ -170,6 +205,10 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
                                         std::span<const std::int32_t> tokens,
                                         KvCache<std::uint16_t>& cache,
                                         const ForwardOptions& options) {
+  const std::size_t room = cache.capacity() - cache.length();
+  const bool wraps = tokens.size() > room && tokens.size() <= cache.capacity();
+  if (wraps && fault_seeded("F107", kHost)) cache.rollback(0);
+  if (tokens.empty() && fault_seeded("F124", kHost)) tokens = kTokenZero;
   if (auto ok = check_forward(model, rope_table, tokens, cache.length(), cache.capacity(), options);
       !ok) {
     return ok.error();
@@ -199,14 +238,21 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     const Matrix<float> v = attn_input.times(weights.v_proj);
     record(TracePoint::kV, layer, v);
 
-    head_norm(context, weights.q_norm, eps, q);
+    const bool skips_norms = fault_seeded("F58", kHost);
+    const bool norms_late = fault_seeded("F59", kHost);
+    const bool skips_k_norm = skips_norms || norms_late || fault_seeded("F60", kHost) ||
+                              (options.trace != nullptr && fault_seeded("F117", kHost));
+    if (!skips_norms && !norms_late) head_norm(context, weights.q_norm, eps, q);
     record(TracePoint::kQNorm, layer, q);
-    head_norm(context, weights.k_norm, eps, k);
+    if (!skips_k_norm) head_norm(context, weights.k_norm, eps, k);
     record(TracePoint::kKNorm, layer, k);
 
     cpu::rope(context, rope_table, heads.num_attention_heads, position, q.view());
+    if (norms_late) head_norm(context, weights.q_norm, eps, q);
     record(TracePoint::kQRope, layer, q);
+    if constexpr (kFaultSites) faulty::edit_query(config, q);
     cpu::rope(context, rope_table, heads.num_key_value_heads, position, k.view());
+    if (norms_late) head_norm(context, weights.k_norm, eps, k);
     record(TracePoint::kKRope, layer, k);
 
     append_to_cache(k, position, cache.keys(layer));
@@ -218,28 +264,46 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
 
     const Matrix<float> attn_out = ProductInput(context, attn_heads.view()).times(weights.o_proj);
     record(TracePoint::kAttnOut, layer, attn_out);
-    cpu::add(context, hidden.view(), attn_out.view(), hidden.view());
+    const bool skips_attention =
+        layer + 1 < config.num_hidden_layers && fault_seeded("F121", kHost);
+    if (fault_seeded("F69", kHost)) {
+      hidden = attn_out;
+    } else if (!skips_attention) {
+      cpu::add(context, hidden.view(), attn_out.view(), hidden.view());
+    }
     record(TracePoint::kAttnResidual, layer, hidden);
 
     const Matrix<float> ffn_norm = rms_norm(context, hidden, weights.post_attention_layernorm, eps);
     record(TracePoint::kFfnNorm, layer, ffn_norm);
 
     Matrix<float> moe_out(tokens.size(), config.hidden_size);
-    if (auto ok = moe_ffn_forward_layer(context, config, weights, layer, position, ffn_norm.view(),
-                                        options, moe_out.view());
-        !ok) {
-      return in_layer(layer, ok.error());
+    const bool falls_back = layer == 0 && fault_seeded("F87", kHost);
+    const Matrix<float>& router_input = fault_seeded("F39", kHost) ? hidden : ffn_norm;
+    const Result<void> moe =
+        falls_back ? faulty::moe_on_oracle(config, weights, layer, position, ffn_norm.view(),
+                                           options, moe_out.view())
+                   : moe_block(context, config, weights, layer, position, router_input.view(),
+                               ffn_norm.view(), options, moe_out.view());
+    if (!moe) return in_layer(layer, moe.error());
+    if (fault_seeded("F44", kHost)) {
+      hidden = moe_out;
+    } else {
+      cpu::add(context, hidden.view(), moe_out.view(), hidden.view());
     }
-    cpu::add(context, hidden.view(), moe_out.view(), hidden.view());
     record(TracePoint::kFfnResidual, layer, hidden);
-    if (options.executed != nullptr) options.executed->push_back(BackendId::kCpu);
+    if (options.executed != nullptr)
+      options.executed->push_back(falls_back ? BackendId::kOracle : BackendId::kCpu);
   }
 
   if (options.logit_rows == LogitRows::kLast) hidden = last_row(hidden);
   const TraceCall record_last{options.trace, position + tokens.size() - hidden.rows()};
-  const Matrix<float> output_norm = rms_norm(context, hidden, model.norm(), eps);
+  const Matrix<float> output_norm =
+      fault_seeded("F51", kHost) ? hidden : rms_norm(context, hidden, model.norm(), eps);
   record_last(TracePoint::kOutputNorm, 0, output_norm);
-  Matrix<float> logits = ProductInput(context, output_norm.view()).times(model.lm_head());
+  const bool takes_embedding = !config.tie_word_embeddings && fault_seeded("F106", kHost);
+  const WeightView& lm_head = takes_embedding ? model.embed_tokens() : model.lm_head();
+  Matrix<float> logits = ProductInput(context, output_norm.view()).times(lm_head);
+  if constexpr (kFaultSites) faulty::edit_logits(logits);
   record_last(TracePoint::kLogits, 0, logits);
   if (auto ok = check_finite("logits", std::as_const(logits).view()); !ok) return ok.error();
   cache.advance(tokens.size());

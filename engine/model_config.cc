@@ -10,6 +10,7 @@
 
 #include "engine/gguf_format.h"
 #include "engine/gguf_names.h"
+#include "kernels/faults.h"
 
 namespace refute {
 namespace {
@@ -129,6 +130,14 @@ Result<void> check_options(const GgufFile& file, const Config& config) {
   return check_rope_scaling(file);
 }
 
+// A key that must be there; where F103 is seeded, `fallback` stands in for it.
+Result<double> read_float(const GgufFile& file, ConfigKey key, [[maybe_unused]] double fallback) {
+  const bool missing = file.find_value(gguf_key(key)) == nullptr;
+  if (missing && fault_seeded("F103", FaultHost::kOracle)) return fallback;
+  if (missing && fault_seeded("F103", FaultHost::kCpu)) return fallback;
+  return file.required_float(gguf_key(key));
+}
+
 // The rows of embed_tokens, which the key and the tokenizer must confirm where they are present.
 Result<std::size_t> read_vocab_size(const GgufFile& file) {
   const std::string name = gguf_tensor_name(TensorRole::kEmbedTokens);
@@ -166,10 +175,10 @@ Result<Config> read_config(const GgufFile& file) {
     if (!value) return value.error();
     config.*field.member = *value;
   }
-  const Result<double> eps = file.required_float(gguf_key(ConfigKey::kRmsNormEps));
+  const Result<double> eps = read_float(file, ConfigKey::kRmsNormEps, 1e-6);
   if (!eps) return eps.error();
   config.rms_norm_eps = static_cast<float>(*eps);
-  const Result<double> theta = file.required_float(gguf_key(ConfigKey::kRopeTheta));
+  const Result<double> theta = read_float(file, ConfigKey::kRopeTheta, 1e4);
   if (!theta) return theta.error();
   config.rope_theta = *theta;
   const std::string norm_key = gguf_key(ConfigKey::kNormTopkProb);

@@ -1,5 +1,7 @@
 #include "engine/moe_slots.h"
 
+#include "kernels/faults.h"
+
 namespace refute {
 
 SlotGrouping group_slots_by_expert(MatrixView<const std::int32_t> ids, std::size_t num_experts) {
@@ -18,5 +20,15 @@ SlotGrouping group_slots_by_expert(MatrixView<const std::int32_t> ids, std::size
   }
   return grouping;
 }
+
+template <typename Real>
+std::size_t scratch_offset(std::size_t row, std::size_t columns) {
+  constexpr std::size_t kInt31 = std::size_t{1} << 31;
+  const std::size_t offset = row * columns;
+  if (offset >= kInt31 && fault_seeded("F80", kFaultHostOf<Real>)) return offset % kInt31;
+  return offset;
+}
+template std::size_t scratch_offset<double>(std::size_t, std::size_t);
+template std::size_t scratch_offset<float>(std::size_t, std::size_t);
 
 }  // namespace refute

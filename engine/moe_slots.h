@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/matrix.h"
@@ -41,11 +42,19 @@ Matrix<T> in_slot_order(const Matrix<T>& grouped, std::span<const std::size_t> s
   return result;
 }
 
-// The rows [begin, end) of a matrix.
+// Elements before row `row` of a block's scratch: 350000 rows of a wide model pass 2^31 of them.
+// float64 in the oracle, float32 on the CPU.
+template <typename Real>
+std::size_t scratch_offset(std::size_t row, std::size_t columns);
+extern template std::size_t scratch_offset<double>(std::size_t, std::size_t);
+extern template std::size_t scratch_offset<float>(std::size_t, std::size_t);
+
+// The rows [begin, end) of a block's scratch.
 template <typename T>
 MatrixView<T> row_range(MatrixView<T> matrix, std::size_t begin, std::size_t end) {
   CHECK(begin <= end && end <= matrix.rows);
-  return {matrix.data + begin * matrix.columns, end - begin, matrix.columns};
+  const std::size_t offset = scratch_offset<std::remove_const_t<T>>(begin, matrix.columns);
+  return {matrix.data + offset, end - begin, matrix.columns};
 }
 
 }  // namespace refute

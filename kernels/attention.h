@@ -33,6 +33,14 @@ struct AttentionShape {
   std::size_t key_value_size() const { return num_key_value_heads * head_dim; }
 };
 
+// What one head of one token reads.
+template <typename Real>
+struct HeadRead {
+  std::size_t kv_len;   // Positions seen.
+  std::size_t kv_head;  // Head of keys and values.
+  Real scale;           // Of the scores.
+};
+
 namespace oracle {
 
 void attention(const AttentionShape& shape, MatrixView<const double> q, MatrixView<const double> k,

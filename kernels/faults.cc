@@ -28,6 +28,11 @@ void change_state(int from, int to) { CHECK(seeded.compare_exchange_strong(from,
 
 }  // namespace
 
+bool fault_armed(FaultId fault, FaultHost host) {
+  const int state = seeded.load(std::memory_order_relaxed);
+  return state == kCovering || state == fault.code() * kHosts + static_cast<int>(host);
+}
+
 bool fault_seeded(FaultId fault, FaultHost host) {
   const int state = seeded.load(std::memory_order_relaxed);
   if (state == kNone) return false;

@@ -3,12 +3,15 @@
 // falsifiers/fault_catalogue.h.
 //
 //   if (norm_topk_prob && !fault_seeded("F22", kFaultHostOf<Real>)) { ... renormalise ... }
+//   if constexpr (kFaultSites) faulty::spoil_rows(y);         // Longer ones: faulty/ of the
+//   folder.
 //
 // At most one fault is seeded at a time, on one host, so that the reference that a falsifier
 // compares with stays right. A site asks for its fault last, once everything else that the fault
 // needs to have an effect is known to hold, so that a hit means an effect. In every other build
-// fault_seeded is a constant false, and nothing of a site is left. Sites stand in source files and
-// never in headers that other folders include: one object of those serves both builds.
+// fault_seeded is a constant false, and nothing of a site is left (a test looks for remains;
+// consteval, so that not even a build without optimisation keeps one). Sites stand in source files
+// and never in headers that other folders include: one object of those serves both builds.
 #pragma once
 
 #include <cstddef>
@@ -58,6 +61,12 @@ class FaultId {
 
 #ifdef REFUTE_FAULTS
 
+constexpr bool kFaultSites = true;
+
+// Whether this fault is seeded on this host, or every site is asked (FaultCoverage): for sites that
+// find out with some effort whether the fault would have an effect. Counts nothing.
+bool fault_armed(FaultId fault, FaultHost host);
+
 // Whether this fault is seeded on this host; counts a hit when it is.
 bool fault_seeded(FaultId fault, FaultHost host);
 
@@ -86,7 +95,9 @@ class FaultCoverage {
 
 #else
 
-constexpr bool fault_seeded(FaultId, FaultHost) { return false; }
+constexpr bool kFaultSites = false;
+
+consteval bool fault_seeded(FaultId, FaultHost) { return false; }
 
 #endif
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/faulty/routing.h"
 #include "kernels/math.h"
 
 namespace refute {
@@ -51,6 +52,9 @@ Result<void> check_routing(std::span<const Real> logits, std::size_t num_ids,
 template <typename Real>
 Result<void> route(std::span<const Real> logits, bool norm_topk_prob, std::span<std::int32_t> ids,
                    std::span<Real> weights) {
+  if constexpr (kFaultSites) {
+    if (faulty::route_bad_input(logits, norm_topk_prob, ids, weights)) return {};
+  }
   if (auto ok = check_routing(logits, ids.size(), weights.size()); !ok) return ok;
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
@@ -62,27 +66,39 @@ Result<void> route(std::span<const Real> logits, bool norm_topk_prob, std::span<
   const auto k = static_cast<std::ptrdiff_t>(ids.size());
   std::partial_sort(order.begin(), order.begin() + k, order.end(), ranks_before);
   std::copy(order.begin(), order.begin() + k, ids.begin());
-  return routing_weights<Real>(logits, norm_topk_prob, ids, weights);
+  auto ok = routing_weights<Real>(logits, norm_topk_prob, ids, weights);
+  if constexpr (kFaultSites) faulty::edit_ids(logits, ids);
+  return ok;
 }
 
 template <typename Real>
 Result<void> routing_weights(std::span<const Real> logits, bool norm_topk_prob,
                              std::span<const std::int32_t> ids, std::span<Real> weights) {
   if (auto ok = check_routing(logits, ids.size(), weights.size()); !ok) return ok;
+  constexpr FaultHost kHost = kFaultHostOf<Real>;
+  if constexpr (kFaultSites) {
+    if (faulty::weights_of_rounded_logits(logits, norm_topk_prob, ids, weights)) return {};
+  }
+  const bool some = ids.size() < logits.size();  // Else the weights sum to 1 as they are.
+  const bool normalise =
+      norm_topk_prob ? !(some && fault_seeded("F22", kHost)) : some && fault_seeded("F104", kHost);
   const Real max = *std::max_element(logits.begin(), logits.end());
   std::vector<Real> exponentials(logits.size());
   std::ranges::transform(logits, exponentials.begin(),
                          [max](Real logit) { return exponential(logit - max); });
-  const Real denominator = lane_sum<Real>(exponentials);
+  const bool late = normalise && fault_seeded("F109", kHost);  // Softmax of the chosen ones.
+  const Real denominator = late ? Real{1} : lane_sum<Real>(exponentials);
 
   for (std::size_t r = 0; r < ids.size(); ++r) {
     CHECK(ids[r] >= 0 && static_cast<std::size_t>(ids[r]) < logits.size());
     weights[r] = exponentials[static_cast<std::size_t>(ids[r])] / denominator;
   }
-  if (norm_topk_prob) {
+  if (normalise && ids.size() > 1 && fault_seeded("F28", kHost)) weights.back() = 0;
+  if (normalise) {
     const Real sum = lane_sum<Real>(weights);
     for (Real& weight : weights) weight /= sum;
   }
+  if constexpr (kFaultSites) faulty::edit_weights(weights);
   return {};
 }
 

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/work.h"
+#include "kernels/faulty/attention.h"
 
 namespace refute::cpu {
 
@@ -34,14 +35,23 @@ void attention(const Context& context, const AttentionShape& shape, MatrixView<c
           const std::size_t item = q.rows * heads - 1 - i;
           const std::size_t t = item / heads;
           const std::size_t h = item % heads;
-          const std::size_t kv_len = first_position + t + 1;
-          const std::size_t kv_offset = h / group_size * shape.head_dim;
+          HeadRead<float> read{first_position + t + 1, h / group_size, scale};
+          if constexpr (kFaultSites) faulty::edit_read(shape, t, q.rows, h, read);
+          const std::size_t kv_offset = read.kv_head * shape.head_dim;
           const std::size_t q_offset = t * q.columns + h * shape.head_dim;
-          simd.scores(q.data + q_offset, shape.head_dim, k.data + kv_offset, stride, kv_len, scale,
-                      scores.data());
-          const float denominator = simd.softmax_terms(scores.data(), kv_len);
-          simd.weighted_sum_f16(scores.data(), kv_len, v.data + kv_offset, stride, shape.head_dim,
-                                denominator, y.data + q_offset);
+          simd.scores(q.data + q_offset, shape.head_dim, k.data + kv_offset, stride, read.kv_len,
+                      read.scale, scores.data());
+          if constexpr (kFaultSites) {
+            faulty::turn_scores({q.data + q_offset, shape.head_dim}, k.data + kv_offset, stride,
+                                read.scale, std::span(scores).first(read.kv_len));
+          }
+          float denominator = simd.softmax_terms(scores.data(), read.kv_len);
+          if constexpr (kFaultSites) denominator = faulty::edit_denominator(denominator);
+          simd.weighted_sum_f16(scores.data(), read.kv_len, v.data + kv_offset, stride,
+                                shape.head_dim, denominator, y.data + q_offset);
+          if constexpr (kFaultSites) {
+            faulty::edit_head(h, std::span(y.data + q_offset, shape.head_dim));
+          }
         }
       });
 }

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/work.h"
+#include "kernels/faulty/rows.h"
 
 namespace refute::cpu {
 
@@ -19,6 +20,7 @@ void combine(const Context& context, MatrixView<const float> expert_out,
               expert_out.columns, y.columns, 1.0f, y.data + t * y.columns);
         }
       });
+  if constexpr (kFaultSites) faulty::edit_token_rows(y);
 }
 
 void add(const Context& context, MatrixView<const float> a, MatrixView<const float> b,

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/work.h"
+#include "kernels/faulty/product.h"
 
 namespace refute::cpu {
 namespace {
@@ -79,29 +80,8 @@ DotFloat dot_float(const SimdKernels& simd, TensorType type) {
   }
 }
 
-}  // namespace
-
-void quantize_activations(const Context& context, MatrixView<const float> x,
-                          QuantizedActivations* activations) {
-  activations->resize(x.rows, x.columns);
-  const std::size_t blocks = activations->blocks();
-  // One element costs about four plain operations.
-  context.threads().parallel_for(
-      x.rows, grain_for(4 * x.columns), [&](std::size_t begin, std::size_t end) {
-        for (std::size_t t = begin; t < end; ++t) {
-          context.simd().quantize_row(
-              x.data + t * x.columns, x.columns, activations->q.data() + t * x.columns,
-              activations->d.data() + t * blocks, activations->sums.data() + t * blocks);
-        }
-      });
-}
-
-void matmul_quantized(const Context& context, const WeightView& weight,
-                      const QuantizedActivations& activations, MatrixView<float> y) {
-  CHECK(weight.columns == activations.columns);
-  CHECK(weight.columns % tensor_type_info(weight.type).block_size == 0);
-  CHECK(y.rows == activations.rows);
-  CHECK(y.columns == weight.rows);
+void multiply_quantized(const Context& context, const WeightView& weight,
+                        const QuantizedActivations& activations, MatrixView<float> y) {
   const DotQuantized dot = dot_quantized(context.simd(), weight.type);
   const std::size_t num_tokens = activations.rows;
   const std::size_t super_blocks = (weight.columns + 255) / 256;
@@ -125,17 +105,8 @@ void matmul_quantized(const Context& context, const WeightView& weight,
       });
 }
 
-void matmul(const Context& context, const WeightView& weight, MatrixView<const float> x,
-            MatrixView<float> y) {
-  CHECK(x.columns == weight.columns);
-  CHECK(y.rows == x.rows);
-  CHECK(y.columns == weight.rows);
-  if (tensor_type_info(weight.type).is_quantized) {
-    QuantizedActivations activations;
-    quantize_activations(context, x, &activations);
-    matmul_quantized(context, weight, activations, y);
-    return;
-  }
+void multiply_float(const Context& context, const WeightView& weight, MatrixView<const float> x,
+                    MatrixView<float> y) {
   const DotFloat dot = dot_float(context.simd(), weight.type);
   const std::size_t bytes_per_row = weight.bytes_per_row();
   context.threads().parallel_for(
@@ -148,6 +119,53 @@ void matmul(const Context& context, const WeightView& weight, MatrixView<const f
               }
             });
       });
+}
+
+}  // namespace
+
+void quantize_activations(const Context& context, MatrixView<const float> x,
+                          QuantizedActivations* activations) {
+  activations->resize(x.rows, x.columns);
+  const std::size_t blocks = activations->blocks();
+  // One element costs about four plain operations.
+  context.threads().parallel_for(
+      x.rows, grain_for(4 * x.columns), [&](std::size_t begin, std::size_t end) {
+        for (std::size_t t = begin; t < end; ++t) {
+          context.simd().quantize_row(
+              x.data + t * x.columns, x.columns, activations->q.data() + t * x.columns,
+              activations->d.data() + t * blocks, activations->sums.data() + t * blocks);
+          if constexpr (kFaultSites) faulty::edit_activations(FaultHost::kCpu, x, t, *activations);
+        }
+      });
+}
+
+void matmul_quantized(const Context& context, const WeightView& weight,
+                      const QuantizedActivations& activations, MatrixView<float> y) {
+  CHECK(weight.columns == activations.columns);
+  CHECK(weight.columns % tensor_type_info(weight.type).block_size == 0);
+  CHECK(y.rows == activations.rows);
+  CHECK(y.columns == weight.rows);
+  if constexpr (kFaultSites) {
+    return faulty::matmul_quantized(context, weight, activations, y, multiply_quantized);
+  }
+  multiply_quantized(context, weight, activations, y);
+}
+
+void matmul(const Context& context, const WeightView& weight, MatrixView<const float> x,
+            MatrixView<float> y) {
+  CHECK(x.columns == weight.columns);
+  CHECK(y.rows == x.rows);
+  CHECK(y.columns == weight.rows);
+  if (tensor_type_info(weight.type).is_quantized) {
+    QuantizedActivations activations;
+    quantize_activations(context, x, &activations);
+    matmul_quantized(context, weight, activations, y);
+    return;
+  }
+  if constexpr (kFaultSites) {
+    return faulty::matmul_float(context, weight, x, y, multiply_float);
+  }
+  multiply_float(context, weight, x, y);
 }
 
 }  // namespace refute::cpu

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/work.h"
+#include "kernels/faulty/rows.h"
 
 namespace refute::cpu {
 
@@ -12,6 +13,11 @@ void rms_norm(const Context& context, MatrixView<const float> x, std::span<const
   CHECK(weight.size() == x.columns);
   CHECK(y.rows == x.rows);
   CHECK(y.columns == x.columns);
+  if constexpr (kFaultSites) {
+    epsilon = faulty::norm_epsilon(epsilon);
+    weight = faulty::norm_weight<float>(weight);
+    if (faulty::centre_rows(x, y)) x = y;
+  }
   const SimdKernels& simd = context.simd();
   const auto size = static_cast<float>(x.columns);
   context.threads().parallel_for(
@@ -20,7 +26,9 @@ void rms_norm(const Context& context, MatrixView<const float> x, std::span<const
           const float* const row = x.data + t * x.columns;
           // The sum of squares is the dot product of the row with itself.
           const float sum = simd.dot_f32(reinterpret_cast<const std::byte*>(row), row, x.columns);
-          const float scale = 1.0f / std::sqrt(sum / size + epsilon);
+          float rms = std::sqrt(sum / size + epsilon);
+          if constexpr (kFaultSites) rms = faulty::norm_rms(sum, x.columns, epsilon, rms);
+          const float scale = 1.0f / rms;
           simd.scale_by(row, scale, weight.data(), x.columns, y.data + t * y.columns);
         }
       });

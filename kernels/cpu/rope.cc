@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/work.h"
+#include "kernels/faulty/rows.h"
 
 namespace refute::cpu {
 
@@ -12,6 +13,11 @@ void rope(const Context& context, const RopeTable& table, std::size_t num_heads,
   context.threads().parallel_for(x.rows, grain_for(x.columns),
                                  [&](std::size_t begin, std::size_t end) {
                                    for (std::size_t t = begin; t < end; ++t) {
+                                     if constexpr (kFaultSites) {
+                                       if (faulty::rope_row(table, first_position + t, x.row(t))) {
+                                         continue;
+                                       }
+                                     }
                                      const auto cosines = table.cosines_f32(first_position + t);
                                      const auto sines = table.sines_f32(first_position + t);
                                      for (std::size_t h = 0; h < num_heads; ++h) {

@@ -1,5 +1,7 @@
 #include "kernels/combine.h"
 
+#include "kernels/faulty/rows.h"
+
 namespace refute::oracle {
 
 void combine(MatrixView<const double> expert_out, MatrixView<const double> weight,
@@ -15,6 +17,7 @@ void combine(MatrixView<const double> expert_out, MatrixView<const double> weigh
       y.row(t)[i] = sum;
     }
   }
+  if constexpr (kFaultSites) faulty::edit_token_rows(y);
 }
 
 void add(MatrixView<const double> a, MatrixView<const double> b, MatrixView<double> y) {

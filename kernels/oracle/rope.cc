@@ -1,5 +1,7 @@
 #include "kernels/rope.h"
 
+#include "kernels/faulty/rows.h"
+
 namespace refute::oracle {
 
 void rope(const RopeTable& table, std::size_t num_heads, std::size_t first_position,
@@ -7,6 +9,9 @@ void rope(const RopeTable& table, std::size_t num_heads, std::size_t first_posit
   const std::size_t half = table.head_dim() / 2;
   CHECK(x.columns == num_heads * table.head_dim());
   for (std::size_t t = 0; t < x.rows; ++t) {
+    if constexpr (kFaultSites) {
+      if (faulty::rope_row(table, first_position + t, x.row(t))) continue;
+    }
     const auto cosines = table.cosines(first_position + t);
     const auto sines = table.sines(first_position + t);
     for (std::size_t h = 0; h < num_heads; ++h) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/check.h"
+#include "kernels/faulty/blocks.h"
 #include "kernels/quant/blocks.h"
 #include "kernels/quant/half.h"
 
@@ -75,8 +76,12 @@ void dequantize_block(const BlockQ6K& block, Real* values) {
 
 template <typename Block, typename Real>
 void dequantize_blocks(const std::byte* row, std::span<Real> values, std::size_t block_size) {
-  for (std::size_t b = 0; b < values.size() / block_size; ++b) {
-    dequantize_block(load_block<Block>(row, b), values.data() + b * block_size);
+  const std::size_t count = values.size() / block_size;
+  for (std::size_t b = 0; b < count; ++b) {
+    Block block = load_block<Block>(row, b);
+    if constexpr (kFaultSites) faulty::edit_block(kFaultHostOf<Real>, b, count, block);
+    dequantize_block(block, values.data() + b * block_size);
+    if constexpr (kFaultSites) faulty::edit_values(block, values.data() + b * block_size);
   }
 }
 
