@@ -16,6 +16,20 @@ std::string joined(const std::vector<std::string>& parts, const char* separator)
   return parts.empty() ? "nothing" : fmt::format("{}", fmt::join(parts, separator));
 }
 
+std::string kind_text(FaultKind kind) {
+  switch (kind) {
+    case FaultKind::kSeeded:
+      return "a wrong computation";
+    case FaultKind::kEquivalent:
+      return "equivalent: every falsifier must hold";
+    case FaultKind::kBadFile:
+      return "a fault of reading files, shown by bad files";
+    case FaultKind::kGateMutant:
+      return "a fault of the judges: the mutants of `refute list mutants`";
+  }
+  return "";
+}
+
 std::string backends_text(std::span<const BackendId> backends) {
   std::vector<std::string> names;
   for (const BackendId id : backends) names.emplace_back(backend_name(id));
@@ -92,7 +106,7 @@ std::vector<CatalogueEntry> fault_entries() {
     const auto add = [&](const char* heading, std::string text) {
       if (!text.empty()) entry.details.emplace_back(heading, std::move(text));
     };
-    add("kind", std::string(fault_kind_name(fault.kind)));
+    add("kind", kind_text(fault.kind));
     add("sits in", std::string(fault.place));
     add("hosted on", backends_text(fault.hosts));
     if (!fault.waits_for.empty()) add("waits for", backends_text(fault.waits_for));

@@ -16,6 +16,9 @@ namespace refute {
 // claim has gone stale.
 ValidateResult validate_unclaimed(std::span<const std::string> paths);
 
+// The same without what must_kill and blind_to claim: for the selftest, which measures that.
+ValidateResult validate_unmeasured(std::span<const std::string> paths);
+
 // All rules: claimed statuses are held against those derived from the records of `folders`. The
 // records are read only where something is claimed.
 ValidateResult validate_claims(std::span<const std::string> paths,

@@ -91,7 +91,7 @@ class SelftestCommand : public Command {
     }
     options_.limit =
         std::chrono::milliseconds(static_cast<std::int64_t>(timeout_seconds_ * 1000.0));
-    const ValidateResult contracts = validate_unclaimed(paths_);
+    const ValidateResult contracts = validate_unmeasured(paths_);
     if (contracts.exit_code() != ExitCode::kHeld) {
       print_diagnostics(contracts.diagnostics);
       return fail(contracts.exit_code(), "the contracts are not valid: nothing was seeded");
