@@ -98,6 +98,28 @@ Probe forward(const std::string& name, std::size_t count) {
   return [=](const Backend& backend) { return forward_of(backend, pack(name), count); };
 }
 
+// nano with gains of K that float16 cannot hold.
+const Model& huge_keys() {
+  static const Model model = [] {
+    const Model& nano = pack("nano");
+    std::string file(reinterpret_cast<const char*>(nano.file_bytes().data()),
+                     nano.file_bytes().size());
+    std::vector<float> gains = nano.layers()[0].k_norm;
+    const std::string before(reinterpret_cast<const char*>(gains.data()),
+                             gains.size() * sizeof(float));
+    const std::size_t at = file.find(before);
+    CHECK(at != std::string::npos);
+    for (float& gain : gains) gain *= 1e5f;
+    file.replace(at, before.size(), reinterpret_cast<const char*>(gains.data()), before.size());
+    const auto path = temporary("huge_keys.gguf");
+    std::ofstream(path, std::ios::binary) << file;
+    Model loaded = Model::load(path).value();
+    std::filesystem::remove(path);
+    return loaded;
+  }();
+  return model;
+}
+
 // Twice the same call: a race need not show in one.
 Outcome forward_twice(const Backend& backend) {
   Outcome outcome = forward("nano", 3)(backend);
@@ -212,6 +234,7 @@ std::vector<FaultProbe> model_probes() {
       {"F74", forward_twice},
       {"F87", executed_backends},
       {"F102", [](const Backend& backend) { return forward_of(backend, wide_heads(), 4); }},
+      {"F101", [](const Backend& backend) { return forward_of(backend, huge_keys(), 3); }},
       {"F103", without_rope_theta},
       {"F106", forward("nano", 3)},
       {"F107", past_the_end},
@@ -229,8 +252,8 @@ std::vector<FaultProbe> model_probes() {
   for (const char* id : {"F13", "F14", "F15", "F16", "F17", "F18", "F19", "F20", "F21", "F107a"}) {
     probes.push_back({id, moe(block_shape(), 24)});
   }
-  for (const char* id :
-       {"F39", "F44", "F51", "F58", "F59", "F60", "F69", "F71", "F72", "F73", "F121"}) {
+  for (const char* id : {"F22", "F38", "F39", "F44", "F51", "F58", "F59", "F60", "F69", "F71",
+                         "F72", "F73", "F121"}) {
     probes.push_back({id, forward("nano", 5)});
   }
   return probes;

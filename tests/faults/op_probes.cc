@@ -37,6 +37,16 @@ Probe matmul(TensorType type, std::size_t rows, std::size_t columns, std::size_t
   };
 }
 
+Probe embed(TensorType type) {
+  return [=](const Backend& backend) {
+    const OwnedWeight weight = make_weight(type, 6, 512, WeightKind::kPlain, 14);
+    const std::vector<std::int32_t> tokens = {5, 0, 3};
+    Outcome outcome;
+    outcome.add(backend.embed(weight.view(), tokens));
+    return outcome;
+  };
+}
+
 // One row of activations made by value_of(column).
 template <typename ValueOf>
 Probe matmul_of(std::size_t columns, const ValueOf& value_of) {
@@ -193,9 +203,12 @@ std::vector<FaultProbe> op_probes() {
   const Probe q6_k = matmul(TensorType::kQ6_K, 20, 512, 3);
   std::vector<FaultProbe> probes = {
       {"F1", q4_k},
+      {"F1", matmul(TensorType::kBF16, 20, 300, 3)},
       {"F75", matmul(TensorType::kQ4_K, 20, 512, 3, 1e6)},
       {"F76", matmul(TensorType::kQ6_K, 40, 256, 3)},
+      {"F76", matmul(TensorType::kF32, 40, 100, 3)},
       {"F83", matmul(TensorType::kQ4_K, 40, 1024, 5)},
+      {"F83", matmul(TensorType::kF16, 40, 300, 5)},
       {"F91", q4_k},
       {"F93", q4_k},
       {"F94", matmul_of(256, [](std::size_t c) { return c % 32 == 3 ? -2.0 : 0.25; })},
@@ -224,6 +237,12 @@ std::vector<FaultProbe> op_probes() {
   };
   for (const char* id : {"F2", "F3", "F4", "F5", "F6", "F7", "F8"}) probes.push_back({id, q4_k});
   for (const char* id : {"F9", "F10", "F11", "F12", "F90", "F92"}) probes.push_back({id, q6_k});
+  for (const char* id : {"F2", "F3", "F4", "F5", "F6", "F7", "F8"}) {
+    probes.push_back({id, embed(TensorType::kQ4_K)});
+  }
+  for (const char* id : {"F9", "F10", "F11", "F12", "F90", "F92"}) {
+    probes.push_back({id, embed(TensorType::kQ6_K)});
+  }
   for (const char* id : {"F22", "F28", "F29", "F30", "F31", "F32", "F33", "F34", "F35", "F36",
                          "F37", "F38", "F120", "F123"}) {
     probes.push_back({id, route()});

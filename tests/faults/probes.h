@@ -36,7 +36,7 @@ struct Outcome {
 // By bits; NaN is equal to itself.
 bool same_outcome(const Outcome& a, const Outcome& b);
 // The largest difference of two values as a share of the largest value; infinite when the outcomes
-// differ in length or errors, or hold NaN.
+// differ in length or errors, or in where they are not finite.
 double largest_difference(const Outcome& a, const Outcome& b);
 
 using Probe = std::function<Outcome(const Backend&)>;
