@@ -1,6 +1,7 @@
 # The build with fault sites: every fault has its effect, and the release has none of them.
 if(REFUTE_FAULTS)
   refute_test(fault
+    faults/equivalents_test.cc
     faults/faults_test.cc
     faults/model_probes.cc
     faults/op_probes.cc
