@@ -12,7 +12,8 @@ namespace {
 TEST(FaultCatalogue, HoldsEveryNumberInOrder) {
   std::vector<std::string> expected;
   for (int number = 1; number <= 107; ++number) expected.push_back("F" + std::to_string(number));
-  expected.insert(expected.end(), {"F107a", "F108"});
+  expected.emplace_back("F107a");
+  for (int number = 108; number <= 130; ++number) expected.push_back("F" + std::to_string(number));
   std::vector<std::string> found;
   for (const FaultInfo& fault : fault_catalogue()) found.emplace_back(fault.id);
   EXPECT_EQ(found, expected);
@@ -25,6 +26,15 @@ TEST(FaultCatalogue, DescribesEveryFault) {
     EXPECT_FALSE(fault.title.empty()) << fault.id;
     EXPECT_FALSE(fault.detected_by.empty()) << fault.id;
     EXPECT_FALSE(fault.missed_by.empty()) << fault.id;
+    EXPECT_FALSE(fault.place.empty()) << fault.id;
+  }
+}
+
+TEST(FaultCatalogue, SaysOfEachKindWhatItNeeds) {
+  for (const FaultInfo& fault : fault_catalogue()) {
+    const bool computes = fault.kind == FaultKind::kSeeded || fault.kind == FaultKind::kEquivalent;
+    EXPECT_EQ(computes, !fault.hosts.empty() || !fault.waits_for.empty()) << fault.id;
+    EXPECT_EQ(fault.kind == FaultKind::kEquivalent, !fault.proof.empty()) << fault.id;
   }
 }
 

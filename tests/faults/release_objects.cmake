@@ -1,0 +1,40 @@
+# Fails when an object of the release holds anything of a fault site: a symbol, defined or wanted, or a
+# string. Run as
+#   cmake -DNM=nm -DSTRINGS=strings -DOBJECTS="a.o;b.o" -DFAULT_OBJECTS="c.o" -P release_objects.cmake
+# with the objects of kernels and engine, and some objects with sites, in which they must be found.
+set(remains "fault_seeded|fault_armed|SeededFault|FaultCoverage|refute6faulty|/faulty/")
+function(find_remains object result)
+  execute_process(COMMAND ${NM} ${object} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
+  if(failed)
+    message(FATAL_ERROR "${NM} failed on ${object}")
+  endif()
+  # Of the data that is loaded: debug information names included headers.
+  execute_process(COMMAND ${STRINGS} -d ${object} OUTPUT_VARIABLE texts RESULT_VARIABLE failed)
+  if(failed)
+    message(FATAL_ERROR "${STRINGS} failed on ${object}")
+  endif()
+  string(REGEX MATCH "[^\n]*(${remains})[^\n]*" found "${symbols}\n${texts}")
+  set(${result} "${found}" PARENT_SCOPE)
+endfunction()
+
+list(LENGTH OBJECTS count)
+if(count LESS 40)
+  message(FATAL_ERROR "only ${count} objects to examine")
+endif()
+foreach(object IN LISTS OBJECTS)
+  find_remains(${object} found)
+  if(found)
+    message(FATAL_ERROR "${object} holds a fault site: ${found}")
+  endif()
+endforeach()
+# The control: the same search finds the sites where they are.
+set(with_sites 0)
+foreach(object IN LISTS FAULT_OBJECTS)
+  find_remains(${object} found)
+  if(found)
+    math(EXPR with_sites "${with_sites} + 1")
+  endif()
+endforeach()
+if(with_sites LESS 10)
+  message(FATAL_ERROR "sites found in ${with_sites} objects that were built with them")
+endif()
