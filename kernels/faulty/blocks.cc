@@ -98,7 +98,9 @@ void edit_block(FaultHost host, std::size_t, std::size_t, BlockQ4K& block) {
   const bool has_min = (block.dmin & 0x7fffu) != 0;
   if (has_min && fault_seeded("F6", host)) block.dmin ^= 0x8000u;
   if (has_min && fault_seeded("F7", host)) block.dmin = 0;
-  replace(block, with_swapped_d(block), [host] { return fault_seeded("F8", host); });
+  if (fault_armed("F8", host)) {
+    replace(block, with_swapped_d(block), [host] { return fault_seeded("F8", host); });
+  }
 }
 
 void edit_block(FaultHost host, std::size_t index, std::size_t count, BlockQ6K& block) {

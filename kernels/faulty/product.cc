@@ -196,6 +196,7 @@ void overflow_half(MatrixView<Real> y) {
 
 void edit_activations(FaultHost host, std::span<const float> x, std::span<std::int8_t> q,
                       std::span<float> d, std::span<std::int32_t> sums) {
+  if (!fault_armed("F94", host) && !fault_armed("F95", host) && !fault_armed("F96", host)) return;
   for (std::size_t b = 0; b < d.size(); ++b) {
     if (d[b] == 0.0f && fault_seeded("F95", host)) {
       d[b] = std::numeric_limits<float>::quiet_NaN();  // 0 * (1 / 0)
