@@ -1,6 +1,8 @@
-// Claim: a session that was used, rolled back and had everything unused poisoned with NaN gives
-//   bitwise what a new one gives, from position 0 and from the middle; two sessions used in turns
-//   give what each gives alone; and a session that is full says so, keeps its length, and goes on.
+// Claim: a session that was used and rolled back, with everything unused poisoned with NaN or left
+// as
+//   it was, gives bitwise what a new one gives, from position 0 and from the middle; two sessions
+//   used in turns give what each gives alone; and a session that is full says so, keeps its length,
+//   and goes on.
 // Why it must hold: a sequence is a function of its tokens. Nothing of what was rolled back, of
 //   another sequence, or of unused memory is an input.
 // Catches: cache rows kept past a rollback, lengths kept per layer, workspaces read before they are
@@ -76,7 +78,9 @@ class Sessions {
     return run(*session, tokens, "a new session");
   }
 
-  bool roll_back(Session& session, std::size_t length) {
+  // What was rolled back is poisoned, or left where it is: what reads it is seen by NaN, and what
+  // keeps it in place of the new is seen by its old value.
+  bool roll_back(Session& session, std::size_t length, bool poison) {
     if (const auto ok = session.rollback(length); !ok) {
       judge_subject_error(ok.error(), "rollback", judge_);
       return false;
@@ -86,7 +90,7 @@ class Sessions {
                      std::to_string(session.length()));
       return false;
     }
-    session.poison_unused();
+    if (poison) session.poison_unused();
     return true;
   }
 
@@ -97,10 +101,15 @@ class Sessions {
 
   void judge_reset(const TracedRun& alone) {
     const Opened session = open(tokens_.size());
-    if (session == nullptr || !run(*session, others_, "before a reset")) return;
-    if (!roll_back(*session, 0)) return;
-    const auto again = run(*session, tokens_, "after a reset");
-    if (again) compare(alone, *again, "after a reset");
+    if (session == nullptr) return;
+    for (const bool poison : {false, true}) {
+      const char* const where = poison ? "after a reset, poisoned" : "after a reset";
+      if (!run(*session, others_, "before a reset")) return;
+      if (!roll_back(*session, 0, poison)) return;
+      const auto again = run(*session, tokens_, where);
+      if (again) compare(alone, *again, where);
+      if (!roll_back(*session, 0, poison)) return;
+    }
   }
 
   // The kept tokens, other ones, a rollback to the kept ones, then the rest: the rest must be as if
@@ -115,7 +124,7 @@ class Sessions {
     compare(alone, *start, "the tokens kept");
     const auto excess = std::span<const std::int32_t>(others_).first(tokens_.size() - kept);
     if (!run(*session, excess, "the tokens rolled back")) return;
-    if (!roll_back(*session, kept)) return;
+    if (!roll_back(*session, kept, true)) return;
     const auto rest = run(*session, all.subspan(kept), "after a rollback");
 
     const Opened reference = open(tokens_.size());

@@ -181,6 +181,21 @@ std::vector<std::string> lost_kills(const KillMatrix& committed, const KillMatri
       }
     }
   }
+  for (const NoiseReading& before : committed.noise) {
+    const NoiseReading* now = find_where(measured.noise, [&](const NoiseReading& reading) {
+      return reading.falsifier == before.falsifier && reading.backend == before.backend &&
+             reading.metric == before.metric;
+    });
+    if (now == nullptr) continue;
+    const double was = distance_from_perfect(before.threshold, before.larger_is_better);
+    const double is = distance_from_perfect(now->threshold, now->larger_is_better);
+    // Written to 4 digits.
+    if (is > was + 1e-3 * was) {
+      lost.push_back(fmt::format("{}: the threshold of {} was loosened from {:.4g} to {:.4g}",
+                                 before.falsifier, before.metric, before.threshold,
+                                 now->threshold));
+    }
+  }
   return lost;
 }
 

@@ -124,7 +124,8 @@ const KillMatrix& committed_kill_matrix();
 const std::string& committed_kill_matrix_sha256();
 
 // What `measured` lost against `committed`: a sentence for each kill or row that is no
-// more on a backend that was measured. With `partial`, what was not measured is not lost.
+// more on a backend that was measured, and for each threshold that was loosened. With `partial`,
+// what was not measured is not lost.
 std::vector<std::string> lost_kills(const KillMatrix& committed, const KillMatrix& measured,
                                     bool partial);
 // What it gained: kills and rows that the committed one does not show.

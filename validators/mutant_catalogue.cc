@@ -5,7 +5,7 @@ namespace refute {
 std::span<const MutantInfo> mutant_catalogue() {
   static constexpr MutantInfo kMutants[] = {
       {"G1", "a threshold times 100",
-       "rule RF409 in a contract; past the geometric mean of noise and floor in the code"},
+       "rule RF409 in a contract; in the code, against the threshold of the kill matrix"},
       {"G2", "> for < in a gate", "every reading without a fault fails the turned gate"},
       {"G3", "NaN in a result", "no metric of any falsifier holds on NaN; comparisons refuse it"},
       {"G4", "an empty tensor", "comparisons refuse it; no falsifier holds on no case"},
@@ -18,7 +18,8 @@ std::span<const MutantInfo> mutant_catalogue() {
       {"G9", "a skip counts as a pass", "not_run is not held, and the run exits with 5"},
       {"G10", "zero cases", "a property without a case gives up; rule RF406 in a contract"},
       {"G11", "evidence of another contract file", "the record is stale: other bytes"},
-      {"G12", "a stale record", "the record is stale: other sources, block, model or fewer cases"},
+      {"G12", "a stale record",
+       "the record is stale: other sources, another block, or fewer cases"},
       {"C1", "a required field is dropped", "an error with line and column"},
       {"C2", "a key is written twice", "an error with line and column"},
       {"C3", "a tolerance of .inf", "RF408 at the number"},

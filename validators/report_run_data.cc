@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "falsifiers/fault_catalogue.h"
 #include "validators/build_info.h"
 #include "validators/record_json.h"
 
@@ -191,7 +192,13 @@ std::vector<std::string> stays_unverified(const RunReport& report) {
     lines.push_back("every model but " + report.subject + ": refute run --subject MODEL.gguf");
   }
   if (prose > 0) lines.push_back(fmt::format("{} predictions that are prose only", prose));
-  lines.push_back("whether these falsifiers can fail: no kill matrix exists yet");
+  const auto waiting = std::count_if(
+      fault_catalogue().begin(), fault_catalogue().end(),
+      [](const FaultInfo& fault) { return fault.hosts.empty() && !fault.waits_for.empty(); });
+  if (waiting > 0) {
+    lines.push_back(fmt::format(
+        "whether {} faults would be seen that wait for a backend: refute list faults", waiting));
+  }
   return lines;
 }
 

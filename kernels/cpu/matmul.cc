@@ -134,7 +134,7 @@ void quantize_activations(const Context& context, MatrixView<const float> x,
           context.simd().quantize_row(
               x.data + t * x.columns, x.columns, activations->q.data() + t * x.columns,
               activations->d.data() + t * blocks, activations->sums.data() + t * blocks);
-          if constexpr (kFaultSites) faulty::edit_activations(FaultHost::kCpu, x, t, *activations);
+          if constexpr (kFaultSites) faulty::edit_activations(x, t, *activations);
         }
       });
 }

@@ -194,20 +194,22 @@ void overflow_half(MatrixView<Real> y) {
 
 }  // namespace
 
-void edit_activations(FaultHost host, std::span<const float> x, std::span<std::int8_t> q,
-                      std::span<float> d, std::span<std::int32_t> sums) {
-  if (!fault_armed("F94", host) && !fault_armed("F95", host) && !fault_armed("F96", host)) return;
+void edit_activations(std::span<const float> x, std::span<std::int8_t> q, std::span<float> d,
+                      std::span<std::int32_t> sums) {
+  constexpr FaultHost kHost = FaultHost::kCpu;  // The exact oracle quantizes no activations.
+  if (!fault_armed("F94", kHost) && !fault_armed("F95", kHost) && !fault_armed("F96", kHost))
+    return;
   for (std::size_t b = 0; b < d.size(); ++b) {
-    if (d[b] == 0.0f && fault_seeded("F95", host)) {
+    if (d[b] == 0.0f && fault_seeded("F95", kHost)) {
       d[b] = std::numeric_limits<float>::quiet_NaN();  // 0 * (1 / 0)
     }
     if (!(d[b] > 0.0f)) continue;
     for (std::size_t i = 32 * b; i < 32 * (b + 1); ++i) {
       const int before = q[i];
-      if (before == -127 && fault_seeded("F94", host)) q[i] = -128;
+      if (before == -127 && fault_seeded("F94", kHost)) q[i] = -128;
       const float quotient = x[i] / d[b];
       const float away = std::round(quotient);
-      if (away != std::nearbyint(quotient) && fault_seeded("F96", host)) {
+      if (away != std::nearbyint(quotient) && fault_seeded("F96", kHost)) {
         q[i] = static_cast<std::int8_t>(std::clamp(away, -127.0f, 127.0f));
       }
       sums[b] += q[i] - before;
@@ -215,10 +217,9 @@ void edit_activations(FaultHost host, std::span<const float> x, std::span<std::i
   }
 }
 
-void edit_activations(FaultHost host, MatrixView<const float> x, std::size_t t,
-                      QuantizedActivations& activations) {
+void edit_activations(MatrixView<const float> x, std::size_t t, QuantizedActivations& activations) {
   const std::size_t blocks = activations.blocks();
-  edit_activations(host, x.row(t), std::span(activations.q).subspan(t * x.columns, x.columns),
+  edit_activations(x.row(t), std::span(activations.q).subspan(t * x.columns, x.columns),
                    std::span(activations.d).subspan(t * blocks, blocks),
                    std::span(activations.sums).subspan(t * blocks, blocks));
 }

@@ -12,12 +12,11 @@
 namespace refute::faulty {
 
 // Changes one quantized row: x, q [columns]; d, sums [columns / 32].
-void edit_activations(FaultHost host, std::span<const float> x, std::span<std::int8_t> q,
-                      std::span<float> d, std::span<std::int32_t> sums);
+void edit_activations(std::span<const float> x, std::span<std::int8_t> q, std::span<float> d,
+                      std::span<std::int32_t> sums);
 
 // The same for row t of x and `activations`.
-void edit_activations(FaultHost host, MatrixView<const float> x, std::size_t t,
-                      QuantizedActivations& activations);
+void edit_activations(MatrixView<const float> x, std::size_t t, QuantizedActivations& activations);
 
 // The oracle's product with its faults; multiply is the right one. x: as it enters the product.
 using MultiplyExact = void (*)(const WeightView&, MatrixView<const double>, MatrixView<double>);

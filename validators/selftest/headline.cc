@@ -7,7 +7,7 @@
 namespace refute {
 namespace {
 
-constexpr double kPopularGate = 0.99;
+constexpr double kPopularBound = 0.99;
 
 Headline headline_of(const KillMatrix& matrix, BackendId host) {
   Headline headline;
@@ -23,7 +23,7 @@ Headline headline_of(const KillMatrix& matrix, BackendId host) {
       for (const KillReading& reading : cell.by) metrics.insert(reading.metric);
     }
     // NaN is no kill: the fault left nothing to take a cosine of.
-    headline.logits_cosine += row.logits_cosine < kPopularGate ? 1 : 0;
+    headline.logits_cosine += row.logits_cosine < kPopularBound ? 1 : 0;
     for (const std::string& metric : metrics) ++by_metric[metric];
   }
   for (const auto& [metric, kills] : by_metric) headline.metrics.push_back({metric, kills});
