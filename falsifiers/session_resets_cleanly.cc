@@ -166,7 +166,7 @@ class Sessions {
       return;
     }
     const std::size_t last = tokens_.size() - 1;
-    if (!roll_back(*session, last)) return;
+    if (!roll_back(*session, last, true)) return;
     const auto again = run(*session, std::span(tokens_).subspan(last), "after a full context");
     const Opened fresh = open(tokens_.size());
     if (!again || fresh == nullptr) return;

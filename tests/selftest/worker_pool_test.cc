@@ -1,6 +1,7 @@
 #include "validators/selftest/worker_pool.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -14,8 +15,7 @@ std::string misbehave(const std::string& task) {
   if (task == "crash") std::raise(SIGSEGV);
   if (task == "abort") std::abort();
   if (task == "exit") std::_Exit(7);
-  while (task == "hang") {
-  }
+  while (task == "hang") pause();
   return "done " + task;
 }
 

@@ -112,21 +112,25 @@ MutantOutcome on_each(const char* id, std::span<const Contract> contracts, const
   return outcome;
 }
 
-bool is_required(const KeyLine& line) {
-  const auto requires_key = [&](std::span<const KeyInfo> keys) {
-    return std::any_of(keys.begin(), keys.end(),
-                       [&](const KeyInfo& key) { return key.required && key.name == line.key; });
-  };
-  if (line.indent == 0) return requires_key(contract_keys());
-  return requires_key(stage_keys()) || requires_key(acceptance_keys()) ||
-         requires_key(falsifier_keys());
+// `block` is the top-level key that the line stands under.
+bool is_required(const KeyLine& line, std::string_view block) {
+  const auto keys = line.indent == 0        ? contract_keys()
+                    : block == "stages"     ? stage_keys()
+                    : block == "acceptance" ? acceptance_keys()
+                    : block == "falsifiers" ? falsifier_keys()
+                                            : std::span<const KeyInfo>{};
+  return std::any_of(keys.begin(), keys.end(),
+                     [&](const KeyInfo& key) { return key.required && key.name == line.key; });
 }
 
 void drop_a_field(const Contract&, Bench& bench) {
   const Lines& lines = bench.lines();
+  std::string block;
   for (std::size_t i = 0; i < lines.size(); ++i) {
     const KeyLine line = key_line(lines[i]);
-    if (line.key.empty() || line.value.empty() || !is_required(line)) continue;
+    if (line.key.empty()) continue;
+    if (line.indent == 0) block = line.key;
+    if (line.value.empty() || !is_required(line, block)) continue;
     if (line.value[0] == '>' || line.value[0] == '|') continue;  // Goes on below.
     Lines mutant = lines;
     mutant.erase(mutant.begin() + static_cast<std::ptrdiff_t>(i));
