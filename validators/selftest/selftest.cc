@@ -54,6 +54,9 @@ class Selftest {
     seed_faults();
     build_matrix();
     result_.attempts = results_.size();
+    for (const auto& [task, result] : results_) {
+      result_.cost_us[task.falsifier] += result.duration_us;
+    }
     result_.duration_us =
         static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
                                        std::chrono::steady_clock::now() - start)

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,6 +52,7 @@ struct SelftestResult {
   std::vector<std::string> survivors;    // Reached, seeded, and killed by nothing.
   std::vector<std::string> false_kills;  // Equivalent faults that something kills.
   std::size_t attempts = 0;
+  std::map<std::string, std::uint64_t> cost_us;  // Of all attempts of each falsifier.
   std::uint64_t duration_us = 0;
 
   bool all_killed() const {

@@ -219,6 +219,7 @@ std::string json_text(const SelftestReport& report) {
               {"mutants", mutants},
               {"headline", lines},
               {"attempts", report.result.attempts},
+              {"cost_us", report.result.cost_us},
               {"duration_us", report.result.duration_us},
               {"matrix", json::parse(write_kill_matrix(report.result.matrix))}}
              .dump(1) +
