@@ -1,5 +1,7 @@
 // The float64 oracle: the forward pass of Qwen3-MoE in plain steps that read like the paper.
 #include <algorithm>
+#include <cmath>
+#include <string_view>
 #include <utility>
 
 #include "engine/arguments.h"
@@ -46,17 +48,19 @@ Matrix<double> add(const Matrix<double>& a, const Matrix<double>& b) {
 
 // Puts the rows of x into the cache from `position` on, as the cache of the fast paths would hold
 // them when emulating.
-void append_to_cache(ActivationScheme scheme, const Matrix<double>& x, std::size_t position,
-                     Matrix<double>& cache) {
+Result<void> append_to_cache(ActivationScheme scheme, std::string_view name,
+                             const Matrix<double>& x, std::size_t position, Matrix<double>& cache) {
   for (std::size_t t = 0; t < x.rows(); ++t) {
     for (std::size_t i = 0; i < x.columns(); ++i) {
-      const double value = x(t, i);
-      cache(position + t, i) =
-          scheme == ActivationScheme::kExact
-              ? value
-              : static_cast<double>(float_from_half(half_from_float(static_cast<float>(value))));
+      double value = x(t, i);
+      if (scheme == ActivationScheme::kEmulatedInt8) {
+        value = static_cast<double>(float_from_half(half_from_float(static_cast<float>(value))));
+      }
+      if (!std::isfinite(value)) return uncacheable(name, position + t, x(t, i));
+      cache(position + t, i) = value;
     }
   }
+  return {};
 }
 
 }  // namespace
@@ -203,8 +207,12 @@ Result<Matrix<double>> forward_qwen3_moe(ActivationScheme scheme, const Model& m
     oracle::rope(rope_table, heads.num_key_value_heads, position, k.view());
     record(TracePoint::kKRope, layer, k);
 
-    append_to_cache(scheme, k, position, cache.keys(layer));
-    append_to_cache(scheme, v, position, cache.values(layer));
+    if (auto ok = append_to_cache(scheme, "key", k, position, cache.keys(layer)); !ok) {
+      return in_layer(layer, ok.error());
+    }
+    if (auto ok = append_to_cache(scheme, "value", v, position, cache.values(layer)); !ok) {
+      return in_layer(layer, ok.error());
+    }
     Matrix<double> attn_heads(tokens.size(), heads.query_size());
     oracle::attention(heads, q.view(), std::as_const(cache).keys(layer).view(),
                       std::as_const(cache).values(layer).view(), position, attn_heads.view());

@@ -3,11 +3,8 @@
 #pragma once
 
 #include <cstddef>
-#include <filesystem>
 #include <span>
 #include <string>
-
-#include "kernels/result.h"
 
 namespace refute {
 
@@ -18,22 +15,5 @@ std::span<const std::byte> embedded_expectations();  // kjv-moe-7m.expected.gguf
 // Their sha256, computed once.
 const std::string& embedded_model_sha256();
 const std::string& embedded_expectations_sha256();
-
-// Bytes behind a path, for readers that map files: an anonymous file in memory, gone with its
-// owner. A mapping made while it lives stays valid after it.
-class MemoryFile {
- public:
-  // kOutOfMemory when the system gives no memory for it.
-  static Result<MemoryFile> create(const char* name, std::span<const std::byte> bytes);
-  MemoryFile(MemoryFile&& other) noexcept;
-  MemoryFile& operator=(MemoryFile&& other) noexcept;
-  ~MemoryFile();
-
-  std::filesystem::path path() const;  // "/proc/self/fd/3"
-
- private:
-  explicit MemoryFile(int descriptor) : descriptor_(descriptor) {}
-  int descriptor_ = -1;
-};
 
 }  // namespace refute
