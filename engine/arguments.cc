@@ -324,6 +324,11 @@ Result<void> check_combine(MatrixShape expert_out, MatrixShape weight) {
                      expert_out);
 }
 
+Error uncacheable(std::string_view name, std::size_t position, double value) {
+  return {ErrorKind::kNonFinite, std::string(name) + " of position " + std::to_string(position),
+          "a number that float16 holds", std::to_string(value)};
+}
+
 Error in_layer(std::size_t layer, Error error) {
   error.where = "layer " + std::to_string(layer) + " " + error.where;
   return error;

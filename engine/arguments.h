@@ -62,6 +62,9 @@ MatrixShape shape_of(MatrixView<T> view) {
 // The error with "layer N" in front of where it happened.
 Error in_layer(std::size_t layer, Error error);
 
+// kNonFinite: `value`, part of the key or value (`name`) of a position, is not finite as float16.
+Error uncacheable(std::string_view name, std::size_t position, double value);
+
 // kNonFinite naming `where`, row and column of the first NaN or Inf.
 Result<void> check_finite(std::string_view where, MatrixView<const double> x);
 Result<void> check_finite(std::string_view where, MatrixView<const float> x);

@@ -2,6 +2,7 @@
 // forward_oracle.cc.
 #include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -68,15 +69,24 @@ class ProductInput {
   std::optional<QuantizedActivations> quantized_;
 };
 
-void append_to_cache(const Matrix<float>& x, std::size_t position, Matrix<std::uint16_t>& cache) {
+// An Inf in a key would make scores of -Inf, which softmax turns into a weight of 0 without a
+// trace.
+Result<void> append_to_cache(std::string_view name, const Matrix<float>& x, std::size_t position,
+                             Matrix<std::uint16_t>& cache) {
+  constexpr std::uint16_t kExponent = 0x7c00;
   for (std::size_t t = 0; t < x.rows(); ++t) {
     if constexpr (kFaultSites) {
       std::vector<std::uint16_t> row(x.columns());
       std::ranges::transform(x.row(t), row.begin(), half_from_float);
       if (faulty::append_row<float, std::uint16_t>(position + t, x.row(t), row, cache)) continue;
     }
-    for (std::size_t i = 0; i < x.columns(); ++i) cache(position + t, i) = half_from_float(x(t, i));
+    for (std::size_t i = 0; i < x.columns(); ++i) {
+      const std::uint16_t half = half_from_float(x(t, i));
+      if ((half & kExponent) == kExponent) return uncacheable(name, position + t, x(t, i));
+      cache(position + t, i) = half;
+    }
   }
+  return {};
 }
 
 // The MoE block; the router reads router_input, which is x.
@@ -255,8 +265,12 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     if (norms_late) head_norm(context, weights.k_norm, eps, k);
     record(TracePoint::kKRope, layer, k);
 
-    append_to_cache(k, position, cache.keys(layer));
-    append_to_cache(v, position, cache.values(layer));
+    if (auto ok = append_to_cache("key", k, position, cache.keys(layer)); !ok) {
+      return in_layer(layer, ok.error());
+    }
+    if (auto ok = append_to_cache("value", v, position, cache.values(layer)); !ok) {
+      return in_layer(layer, ok.error());
+    }
     Matrix<float> attn_heads(tokens.size(), heads.query_size());
     cpu::attention(context, heads, q.view(), std::as_const(cache).keys(layer).view(),
                    std::as_const(cache).values(layer).view(), position, attn_heads.view());

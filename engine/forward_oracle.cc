@@ -1,5 +1,7 @@
 // The float64 oracle: the forward pass of Qwen3-MoE in plain steps that read like the paper.
 #include <algorithm>
+#include <cmath>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -60,8 +62,8 @@ double cached(ActivationScheme scheme, double value) {
 }
 
 // Puts the rows of x into the cache from `position` on.
-void append_to_cache(ActivationScheme scheme, const Matrix<double>& x, std::size_t position,
-                     Matrix<double>& cache) {
+Result<void> append_to_cache(ActivationScheme scheme, std::string_view name,
+                             const Matrix<double>& x, std::size_t position, Matrix<double>& cache) {
   for (std::size_t t = 0; t < x.rows(); ++t) {
     if constexpr (kFaultSites) {
       std::vector<double> row(x.columns());
@@ -69,8 +71,13 @@ void append_to_cache(ActivationScheme scheme, const Matrix<double>& x, std::size
                              [scheme](double value) { return cached(scheme, value); });
       if (faulty::append_row<double, double>(position + t, x.row(t), row, cache)) continue;
     }
-    for (std::size_t i = 0; i < x.columns(); ++i) cache(position + t, i) = cached(scheme, x(t, i));
+    for (std::size_t i = 0; i < x.columns(); ++i) {
+      const double value = cached(scheme, x(t, i));
+      if (!std::isfinite(value)) return uncacheable(name, position + t, x(t, i));
+      cache(position + t, i) = value;
+    }
   }
+  return {};
 }
 
 // The MoE block; the router reads router_input, which is x.
@@ -249,8 +256,12 @@ Result<Matrix<double>> forward_qwen3_moe(ActivationScheme scheme, const Model& m
     if (norms_late) k = head_norm(k, weights.k_norm, eps);
     record(TracePoint::kKRope, layer, k);
 
-    append_to_cache(scheme, k, position, cache.keys(layer));
-    append_to_cache(scheme, v, position, cache.values(layer));
+    if (auto ok = append_to_cache(scheme, "key", k, position, cache.keys(layer)); !ok) {
+      return in_layer(layer, ok.error());
+    }
+    if (auto ok = append_to_cache(scheme, "value", v, position, cache.values(layer)); !ok) {
+      return in_layer(layer, ok.error());
+    }
     Matrix<double> attn_heads(tokens.size(), heads.query_size());
     oracle::attention(heads, q.view(), std::as_const(cache).keys(layer).view(),
                       std::as_const(cache).values(layer).view(), position, attn_heads.view());

@@ -1,12 +1,12 @@
 // Claim: One cached position returns its value exactly, constant values return themselves and equal
-//   keys the mean of the visible values within 2e-6, zeroed values of one key-value head zero
-//   exactly its query heads, and rows that a token must not see change no bit while those it sees
-//   do.
+//   keys the mean of the visible values within 2e-6, two positions the sigmoid of their scores'
+//   difference, zeroed values of one key-value head zero exactly its query heads, and rows that a
+//   token must not see change no bit while those it sees do.
 // Why: Each case has an answer that needs no reference, and together they pin mask, groups,
 //   denominator and which rows are read.
 // Catches: A mask that sees the next token or hides the own one, grouped heads taken modulo, a
-//   denominator off, padding or stale rows that leak in.
-// Misses: Errors of the scores that keep their order of rows, such as a wrong scale.
+//   denominator off, a wrong or missing scale, padding or stale rows that leak in.
+// Misses: Errors that need many positions of unlike scores.
 // Source: Closed forms of softmax attention.
 #include "falsifiers/attention_closed_forms.h"
 
@@ -29,12 +29,14 @@ namespace {
 
 constexpr std::string_view kId = "attention.closed_forms";
 
-constexpr std::array<MetricInfo, 5> kMetrics = {{
+constexpr std::array<MetricInfo, 6> kMetrics = {{
     {"single_error", "Elements that differ from v with one cached position; fewer than one.", false,
      0.5},
     {"mean_error", "|y - mean of visible values| over the largest value, keys of zero.", false,
      2e-6},
     {"constant_error", "|y - v| over the largest value, v the same in all positions.", false, 2e-6},
+    {"two_position_error", "|y - sigmoid mix of two values| over the largest value, two positions.",
+     false, 2e-6},
     {"wrong_heads", "Query heads changed or kept against the grouping; fewer than one.", false,
      0.5},
     {"leaks",
@@ -55,6 +57,7 @@ void single_position(const Backend& backend, PropertyCase& property_case) {
     if ((*y)(0, i) != drawn.v(0, drawn.value_column(i))) differing += 1.0;
   }
   property_case.measure("single_error", differing, "one cached position");
+  if (drawn.k.rows() > 1) property_case.mark_interesting();  // Rows behind it could leak in.
 }
 
 // Largest |y - expected| over `scale`, expected of (token, column).
@@ -88,6 +91,7 @@ void equal_keys(const Backend& backend, PropertyCase& property_case) {
     return sum / static_cast<double>(kv_len);
   };
   property_case.measure("mean_error", worst_error(*y, largest(drawn.v), mean), "keys of zero");
+  if (drawn.first_position + y->rows() > 1) property_case.mark_interesting();
 }
 
 void constant_values(const Backend& backend, PropertyCase& property_case) {
@@ -102,6 +106,34 @@ void constant_values(const Backend& backend, PropertyCase& property_case) {
   };
   property_case.measure("constant_error", worst_error(*y, largest(drawn.v), constant),
                         "the same values everywhere");
+  if (drawn.first_position + y->rows() > 1) property_case.mark_interesting();
+}
+
+// The second of two positions: its own value counts sigmoid(own score - first score).
+void two_positions(const Backend& backend, PropertyCase& property_case) {
+  AttentionCase drawn = draw_attention(property_case);
+  drawn.keep_tokens(1, 1);
+  if (drawn.k.rows() < 2) return property_case.discard();
+  const auto y = drawn.run(backend);
+  if (!property_case.require_ok(y, "attention")) return;
+  const std::size_t head_dim = drawn.shape.head_dim;
+  double furthest = 0.0;
+  const auto mix = [&](std::size_t, std::size_t i) {
+    const std::size_t column = drawn.value_column(i);
+    const std::size_t first = column / head_dim * head_dim;
+    double difference = 0.0;
+    for (std::size_t lane = 0; lane < head_dim; ++lane) {
+      const double query = drawn.q(0, i / head_dim * head_dim + lane);
+      difference += query * (drawn.k(1, first + lane) - drawn.k(0, first + lane));
+    }
+    difference /= std::sqrt(static_cast<double>(head_dim));
+    furthest = std::max(furthest, std::abs(difference));
+    const double own = 1.0 / (1.0 + std::exp(-difference));
+    return own * drawn.v(1, column) + (1.0 - own) * drawn.v(0, column);
+  };
+  property_case.measure("two_position_error", worst_error(*y, largest(drawn.v), mix),
+                        "two positions");
+  if (furthest > 0.5) property_case.mark_interesting();  // A wrong scale would show.
 }
 
 void zeroed_head(const Backend& backend, PropertyCase& property_case) {
@@ -118,6 +150,7 @@ void zeroed_head(const Backend& backend, PropertyCase& property_case) {
       !property_case.require_ok(after, "attention")) {
     return;
   }
+  if (drawn.shape.num_key_value_heads > 1) property_case.mark_interesting();
   double wrong = 0.0;
   for (std::size_t i = 0; i < after->columns(); ++i) {
     const bool reads_it = drawn.value_column(i) / head_dim == zeroed;
@@ -157,15 +190,16 @@ void causality(const Backend& backend, PropertyCase& property_case) {
 
 Verdict falsify_attention_closed_forms(const Subject& subject, const Criterion& criterion) {
   Judge judge(kMetrics, criterion);
-  const auto check = [&](std::string_view name, auto property) {
-    check_property({kId, name}, criterion, &judge,
+  const auto check = [&](std::string_view name, double least_interesting, auto property) {
+    check_property({kId, name, least_interesting}, criterion, &judge,
                    [&](PropertyCase& property_case) { property(subject.backend, property_case); });
   };
-  check("single_position", single_position);
-  check("equal_keys", equal_keys);
-  check("constant_values", constant_values);
-  check("zeroed_head", zeroed_head);
-  check("causality", causality);
+  check("single_position", 0.5, single_position);
+  check("equal_keys", 0.5, equal_keys);
+  check("constant_values", 0.5, constant_values);
+  check("two_positions", 0.5, two_positions);
+  check("zeroed_head", 0.3, zeroed_head);
+  check("causality", 0.0, causality);
   return judge.verdict();
 }
 
@@ -174,16 +208,16 @@ const FalsifierInfo& attention_closed_forms_info() {
       .id = kId,
       .claim =
           "One cached position returns its value exactly, constant values return themselves and "
-          "equal keys the mean of the visible values within 2e-6, zeroed values of one key-value "
-          "head zero exactly its query heads, and rows that a token must not see change no bit "
-          "while those it sees do.",
+          "equal keys the mean of the visible values within 2e-6, two positions the sigmoid of "
+          "their scores' difference, zeroed values of one key-value head zero exactly its query "
+          "heads, and rows that a token must not see change no bit while those it sees do.",
       .why =
           "Each case has an answer that needs no reference, and together they pin mask, groups, "
           "denominator and which rows are read.",
       .catches =
           "A mask that sees the next token or hides the own one, grouped heads taken modulo, a "
-          "denominator off, padding or stale rows that leak in.",
-      .misses = "Errors of the scores that keep their order of rows, such as a wrong scale.",
+          "denominator off, a wrong or missing scale, padding or stale rows that leak in.",
+      .misses = "Errors that need many positions of unlike scores.",
       .source = "Closed forms of softmax attention.",
       .metrics = kMetrics,
       .backends = kAllBackends,

@@ -1,6 +1,7 @@
 // Claim: Dequantization, read through the embedding lookup, equals an independent textbook decoder
 //   bit for bit: every byte value at every place of a block of every type, and all 64 x 64 pairs of
-//   6-bit scale and minimum at all 8 places.
+//   6-bit scale and minimum at all 8 places; and a textbook encoder makes of the values the stored
+//   quants again.
 // Why: A stored block has one meaning; float64 holds it exactly and float32 is that value rounded
 //   once.
 // Catches: Nibble order, high bits, scale and minimum mixed up, signs, half precision subnormals,
@@ -11,6 +12,7 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -35,9 +37,11 @@ namespace {
 
 constexpr std::string_view kId = "dequantize.matches_textbook";
 
-constexpr std::array<MetricInfo, 2> kMetrics = {{
+constexpr std::array<MetricInfo, 3> kMetrics = {{
     kDifferingElements,
     {"unpacked_wrong", "6-bit pairs that do not survive packing and unpacking; fewer than one.",
+     false, 0.5},
+    {"changed_bytes", "Stored bytes that encoding the decoded values changes; fewer than one.",
      false, 0.5},
 }};
 
@@ -132,6 +136,54 @@ void every_scale_min(const Backend& backend, PropertyCase& property_case, std::s
   measure_rows(backend, weight, property_case);
 }
 
+// Canonical blocks: no step is 0, so that every quant can be told from its value, and Q8_0 holds no
+// -128. They come back whole, from blocks whose quants were wiped.
+void round_trip(const Backend& backend, PropertyCase& property_case, std::size_t index) {
+  const TensorType type = kQuantizedTypes[index];
+  constexpr std::size_t kRows = 16;
+  OwnedWeight weight =
+      make_weight(type, kRows, 512, WeightKind::kPlain, property_case.seed("seed"));
+  const std::size_t row_size = weight.view().bytes_per_row();
+  const auto row_of = [row_size](OwnedWeight& stored, std::size_t r) {
+    return stored.bytes.data() + r * row_size;
+  };
+  const int lowest = type == TensorType::kQ8_0 ? -127 : type == TensorType::kQ6_K ? -32 : 0;
+  for (std::size_t r = 0; r < kRows && type == TensorType::kQ8_0; ++r) {
+    for (std::size_t c = 0; c < weight.columns; ++c) {
+      std::byte& quant = weight.bytes[r * row_size + c / 32 * 34 + 2 + c % 32];
+      if (quant == std::byte{0x80}) quant = std::byte{0x81};
+    }
+  }
+  std::vector<std::int32_t> tokens(kRows);
+  std::iota(tokens.begin(), tokens.end(), 0);
+  const auto values = backend.embed(weight.view(), tokens);
+  if (!property_case.require_ok(values, "embed")) return;
+  OwnedWeight encoded = weight;
+  for (std::size_t r = 0; r < kRows; ++r) {
+    for (std::size_t c = 0; c < weight.columns; ++c) {
+      textbook::set_quant(type, row_of(encoded, r), c, lowest);
+    }
+  }
+  const bool wiped = encoded.bytes != weight.bytes;
+  if (!property_case.require(wiped, "the blocks hold no quants")) return;
+  const int highest = type == TensorType::kQ8_0 ? 127 : type == TensorType::kQ4_K ? 15 : 31;
+  for (std::size_t r = 0; r < kRows; ++r) {
+    for (std::size_t c = 0; c < weight.columns; ++c) {
+      const auto [step, offset] = textbook::steps(type, row_of(weight, r), c);
+      const double quant = std::round(((*values)(r, c) + offset) / step);
+      const bool in_range = quant >= lowest && quant <= highest;
+      if (!property_case.require(in_range, "a value is out of its block's range")) return;
+      textbook::set_quant(type, row_of(encoded, r), c, static_cast<int>(quant));
+    }
+  }
+  double changed = 0.0;
+  for (std::size_t i = 0; i < weight.bytes.size(); ++i) {
+    if (encoded.bytes[i] != weight.bytes[i]) changed += 1.0;
+  }
+  property_case.measure("changed_bytes", changed,
+                        std::string(tensor_type_info(type).name) + " encoded again");
+}
+
 void any_rows(const Backend& backend, PropertyCase& property_case) {
   const TensorType type = draw_type(property_case, "type", kWeightTypes);
   const std::size_t columns = draw_columns(property_case, type);
@@ -152,6 +204,7 @@ Verdict falsify_dequantize_matches_textbook(const Subject& subject, const Criter
   check("every_byte", kQuantizedTypes.size(), every_byte);
   check("every_half", 2, every_half);
   check("every_scale_min", 2, every_scale_min);
+  check("round_trip", kQuantizedTypes.size(), round_trip);
   check_property({kId, "any_rows"}, criterion, &judge,
                  [&](PropertyCase& property_case) { any_rows(subject.backend, property_case); });
   return judge.verdict();
@@ -163,7 +216,8 @@ const FalsifierInfo& dequantize_matches_textbook_info() {
       .claim =
           "Dequantization, read through the embedding lookup, equals an independent textbook "
           "decoder bit for bit: every byte value at every place of a block of every type, and all "
-          "64 x 64 pairs of 6-bit scale and minimum at all 8 places.",
+          "64 x 64 pairs of 6-bit scale and minimum at all 8 places; and a textbook encoder makes "
+          "of the values the stored quants again.",
       .why =
           "A stored block has one meaning; float64 holds it exactly and float32 is that value "
           "rounded once.",

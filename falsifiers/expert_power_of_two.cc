@@ -1,5 +1,6 @@
 // Claim: Doubling or negating every scale of down_proj doubles or negates the output of
-//   expert_swiglu without changing another bit, and a gate_proj of zeros gives exactly 0.
+//   expert_swiglu without changing another bit, negating those of up_proj negates it, and a
+//   gate_proj of zeros gives exactly 0.
 // Why: The output is linear in the scales of down_proj and powers of two are exact in float32.
 // Catches: A minimum term left out of a scaling, accumulators that overflow or saturate, an output
 //   cached from an earlier call, gate ignored.
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "engine/backend.h"
 #include "falsifiers/generators.h"
@@ -55,12 +57,13 @@ OwnedLayer draw_expert(PropertyCase& property_case) {
   return layer;
 }
 
-void scaled(const Backend& backend, PropertyCase& property_case) {
-  OwnedLayer layer = draw_expert(property_case);
+// Multiplies the scales of one matrix and looks for the factor in the output.
+void measure_factor(const Backend& backend, OwnedLayer layer, OwnedStack OwnedLayer::*matrix,
+                    double factor, const std::string& name, PropertyCase& property_case) {
   const Matrix<double> x = draw_activations(property_case, 1, layer.config.hidden_size);
   const auto before = run(backend, layer, x);
-  const double factor = property_case.pick("factor", kFactors);
-  multiply_scales(layer.down_proj.type, layer.down_proj.bytes, static_cast<float>(factor));
+  OwnedStack& stack = layer.*matrix;
+  multiply_scales(stack.type, stack.bytes, static_cast<float>(factor));
   auto after = run(backend, layer, x);
   if (!property_case.require_ok(before, "expert_swiglu") ||
       !property_case.require_ok(after, "expert_swiglu")) {
@@ -73,15 +76,34 @@ void scaled(const Backend& backend, PropertyCase& property_case) {
   const bool moved = std::ranges::any_of(expected.flat(), [](double y) { return y != 0.0; });
   if (moved) property_case.mark_interesting();
   measure_equal_bits(property_case, expected.view(), after->view(),
-                     "down_proj times " + std::to_string(factor));
+                     name + " times " + std::to_string(factor));
+}
+
+void scaled(const Backend& backend, PropertyCase& property_case) {
+  OwnedLayer layer = draw_expert(property_case);
+  const double factor = property_case.pick("factor", kFactors);
+  measure_factor(backend, std::move(layer), &OwnedLayer::down_proj, factor, "down_proj",
+                 property_case);
+}
+
+void negated_up(const Backend& backend, PropertyCase& property_case) {
+  measure_factor(backend, draw_expert(property_case), &OwnedLayer::up_proj, -1.0, "up_proj",
+                 property_case);
 }
 
 void zero_gate(const Backend& backend, PropertyCase& property_case) {
   OwnedLayer layer = draw_expert(property_case);
-  std::ranges::fill(layer.gate_proj.bytes, std::byte{0});
   const Matrix<double> x = draw_activations(property_case, 1, layer.config.hidden_size);
+  const auto control = run(backend, layer, x);
+  std::ranges::fill(layer.gate_proj.bytes, std::byte{0});
   const auto y = run(backend, layer, x);
-  if (!property_case.require_ok(y, "expert_swiglu")) return;
+  if (!property_case.require_ok(control, "expert_swiglu") ||
+      !property_case.require_ok(y, "expert_swiglu")) {
+    return;
+  }
+  if (std::ranges::any_of(control->flat(), [](double value) { return value != 0.0; })) {
+    property_case.mark_interesting();
+  }
   double worst = 0.0;
   for (const double value : y->flat()) {
     if (!(std::abs(value) <= worst)) worst = std::abs(value);
@@ -96,7 +118,9 @@ Verdict falsify_expert_power_of_two(const Subject& subject, const Criterion& cri
   // Rows of zeros and values around 1e-30 have no output to double.
   check_property({kId, "scaled", 0.5}, criterion, &judge,
                  [&](PropertyCase& property_case) { scaled(subject.backend, property_case); });
-  check_property({kId, "zero_gate"}, criterion, &judge,
+  check_property({kId, "negated_up", 0.5}, with_fewer_cases(criterion, 3), &judge,
+                 [&](PropertyCase& property_case) { negated_up(subject.backend, property_case); });
+  check_property({kId, "zero_gate", 0.5}, with_fewer_cases(criterion, 2), &judge,
                  [&](PropertyCase& property_case) { zero_gate(subject.backend, property_case); });
   return judge.verdict();
 }
@@ -106,7 +130,8 @@ const FalsifierInfo& expert_power_of_two_info() {
       .id = kId,
       .claim =
           "Doubling or negating every scale of down_proj doubles or negates the output of "
-          "expert_swiglu without changing another bit, and a gate_proj of zeros gives exactly 0.",
+          "expert_swiglu without changing another bit, negating those of up_proj negates it, and "
+          "a gate_proj of zeros gives exactly 0.",
       .why =
           "The output is linear in the scales of down_proj and powers of two are exact in float32.",
       .catches =

@@ -1,7 +1,8 @@
-// Claim: prefilling a prompt in chunks of 1, 7, 8, 9, 13 tokens or in halves gives bitwise what
-//   prefilling it at once gives, at every trace point and in every logit.
+// Claim: prefilling a prompt in chunks of 1, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65 tokens
+//   or in halves gives bitwise what prefilling it at once gives, at every trace point and in every
+//   logit.
 // Why it must hold: as for forward.decode_equals_prefill; the chunks stand on both sides of the
-//   tiles of 8 and are no divisors of the prompt.
+//   tiles of 8, 16, 32 and 64 and are no divisors of the prompt.
 // Catches: tails of tiles (rows % 8), chunk borders in mask, position or cache, buffers sized by
 //   the first chunk, split sizes chosen by batch.
 // Misses: errors that every split shares.
@@ -21,6 +22,10 @@ namespace {
 constexpr std::size_t kNumTokens = 67;
 constexpr std::size_t kNumTokensOracle = 19;
 
+// 0: halves.
+constexpr std::array<std::size_t, 15> kChunks = {1,  7,  8,  9,  13, 15, 16, 17,
+                                                 31, 32, 33, 63, 64, 65, 0};
+
 constexpr std::array<MetricInfo, 1> kMetrics = {{kDifferingElements}};
 
 }  // namespace
@@ -36,8 +41,9 @@ Verdict falsify_forward_chunked_prefill(const Subject& subject, const Criterion&
     judge_subject_error(whole.error(), "prefill", &judge);
     return judge.verdict();
   }
-  for (const std::size_t chunk : {std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{9},
-                                  std::size_t{13}, (tokens.size() + 1) / 2}) {
+  for (const std::size_t listed : kChunks) {
+    const std::size_t chunk = listed == 0 ? (tokens.size() + 1) / 2 : listed;
+    if (chunk > 1 && chunk >= tokens.size()) continue;  // One call, which is what it is held to.
     const std::string where = "chunks of " + std::to_string(chunk);
     const auto chunked = run_traced(subject.backend, *subject.model, tokens,
                                     {.chunk = chunk, .forced_routes = nullptr});
@@ -55,8 +61,8 @@ const FalsifierInfo& forward_chunked_prefill_info() {
   static constexpr FalsifierInfo kInfo = {
       .id = "forward.chunked_prefill",
       .claim =
-          "Prefilling in chunks of 1, 7, 8, 9, 13 tokens or in halves gives bitwise what one call "
-          "gives.",
+          "Prefilling in chunks around 8, 16, 32 and 64 tokens, of 1, 13, or in halves gives "
+          "bitwise what one call gives.",
       .why = "No order of additions depends on how many tokens a call brings.",
       .catches =
           "Tails of tiles, chunk borders in mask, position or cache, buffers sized by the first "

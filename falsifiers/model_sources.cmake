@@ -8,23 +8,32 @@ set(REFUTE_MODEL_FALSIFIER_SOURCES
   fidelity_logits.cc
   forward_chained_parity.cc
   forward_chunked_prefill.cc
+  forward_closed_forms.cc
   forward_cosine_per_row.cc
   forward_decode_equals_prefill.cc
   forward_finite.cc
   forward_is_causal.cc
   forward_local_parity.cc
+  forward_matches_textbook.cc
   forward_output_dimensions.cc
+  forward_row_alone_equals_batch.cc
   gguf_layout_byte_counts.cc
   greedy_continues_identically.cc
+  kv_cache_overflow_is_error.cc
   mean_nll.cc
   memory_fits_device.cc
+  metadata_required_keys.cc
   nll_fast_within_budget.cc
   nll_oracle_matches_expectation.cc
   oracle_pack.cc
   oracle_pack_trace_points.cc
   provenance_executed_backend.cc
+  session_ends_at_context.cc
   session_resets_cleanly.cc
   stage_replay.cc
+  synthetic_model.cc
+  synthetic_run.cc
+  textbook_stages.cc
   throughput_share_of_bandwidth.cc
   trace_points_complete_and_ordered.cc
   traced_run.cc

@@ -17,9 +17,11 @@ set(REFUTE_OP_FALSIFIER_SOURCES
   matmul_one_hot_reads_columns.cc
   matmul_row_alone_equals_batch.cc
   metrics.cc
+  moe_byte_influence.cc
   moe_invariances.cc
   moe_matches_emulated_oracle.cc
   moe_run.cc
+  moe_shards_sum_to_whole.cc
   owned_weights.cc
   parity.cc
   property.cc
@@ -38,7 +40,9 @@ set(REFUTE_OP_FALSIFIER_SOURCES
   routing_checks.cc
   seeded_random.cc
   shape_rejects_bad_arguments.cc
+  sparse_stack.cc
   swiglu_goldens.cc
   swiglu_matches_float64.cc
   textbook.cc
+  textbook_math.cc
 )

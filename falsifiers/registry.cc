@@ -16,21 +16,28 @@
 #include "falsifiers/fidelity_logits.h"
 #include "falsifiers/forward_chained_parity.h"
 #include "falsifiers/forward_chunked_prefill.h"
+#include "falsifiers/forward_closed_forms.h"
 #include "falsifiers/forward_cosine_per_row.h"
 #include "falsifiers/forward_decode_equals_prefill.h"
 #include "falsifiers/forward_finite.h"
 #include "falsifiers/forward_is_causal.h"
 #include "falsifiers/forward_local_parity.h"
+#include "falsifiers/forward_matches_textbook.h"
 #include "falsifiers/forward_output_dimensions.h"
+#include "falsifiers/forward_row_alone_equals_batch.h"
 #include "falsifiers/gguf_layout_byte_counts.h"
 #include "falsifiers/greedy_continues_identically.h"
+#include "falsifiers/kv_cache_overflow_is_error.h"
 #include "falsifiers/matmul_byte_influence.h"
 #include "falsifiers/matmul_matches_emulated_oracle.h"
 #include "falsifiers/matmul_one_hot_reads_columns.h"
 #include "falsifiers/matmul_row_alone_equals_batch.h"
 #include "falsifiers/memory_fits_device.h"
+#include "falsifiers/metadata_required_keys.h"
+#include "falsifiers/moe_byte_influence.h"
 #include "falsifiers/moe_invariances.h"
 #include "falsifiers/moe_matches_emulated_oracle.h"
+#include "falsifiers/moe_shards_sum_to_whole.h"
 #include "falsifiers/nll_fast_within_budget.h"
 #include "falsifiers/nll_oracle_matches_expectation.h"
 #include "falsifiers/oracle_pack_trace_points.h"
@@ -45,6 +52,7 @@
 #include "falsifiers/router_renormalises_top_k.h"
 #include "falsifiers/router_shift_invariant.h"
 #include "falsifiers/router_weights_sum_to_one.h"
+#include "falsifiers/session_ends_at_context.h"
 #include "falsifiers/session_resets_cleanly.h"
 #include "falsifiers/shape_rejects_bad_arguments.h"
 #include "falsifiers/swiglu_goldens.h"
@@ -70,21 +78,28 @@ std::span<const FalsifierInfo> falsifier_registry() {
       fidelity_logits_info(),
       forward_chained_parity_info(),
       forward_chunked_prefill_info(),
+      forward_closed_forms_info(),
       forward_cosine_per_row_info(),
       forward_decode_equals_prefill_info(),
       forward_finite_info(),
       forward_is_causal_info(),
       forward_local_parity_info(),
+      forward_matches_textbook_info(),
       forward_output_dimensions_info(),
+      forward_row_alone_equals_batch_info(),
       gguf_layout_byte_counts_info(),
       greedy_continues_identically_info(),
+      kv_cache_overflow_is_error_info(),
       matmul_byte_influence_info(),
       matmul_matches_emulated_oracle_info(),
       matmul_one_hot_reads_columns_info(),
       matmul_row_alone_equals_batch_info(),
       memory_fits_device_info(),
+      metadata_required_keys_info(),
+      moe_byte_influence_info(),
       moe_invariances_info(),
       moe_matches_emulated_oracle_info(),
+      moe_shards_sum_to_whole_info(),
       nll_fast_within_budget_info(),
       nll_oracle_matches_expectation_info(),
       oracle_pack_trace_points_info(),
@@ -99,6 +114,7 @@ std::span<const FalsifierInfo> falsifier_registry() {
       router_renormalises_top_k_info(),
       router_shift_invariant_info(),
       router_weights_sum_to_one_info(),
+      session_ends_at_context_info(),
       session_resets_cleanly_info(),
       shape_rejects_bad_arguments_info(),
       swiglu_goldens_info(),

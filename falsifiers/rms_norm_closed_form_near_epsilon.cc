@@ -72,13 +72,9 @@ std::vector<double> closed_form(std::span<const double> x, std::span<const float
   return y;
 }
 
-void near_epsilon(const Backend& backend, PropertyCase& property_case) {
-  const std::size_t columns = property_case.pick("columns", kWidths);
-  const float epsilon = property_case.pick("epsilon", kEpsilons);
-  const double over = property_case.pick("mean square over epsilon", kOverEpsilon);
-  const bool constant = property_case.pick("constant", std::array<int, 2>{1, 0}) == 1;
-  const Matrix<double> x = make_row(columns, over * static_cast<double>(epsilon), constant,
-                                    property_case.seed("x seed"));
+void measure_row(const Backend& backend, const Matrix<double>& x, float epsilon,
+                 PropertyCase& property_case) {
+  const std::size_t columns = x.columns();
   const auto gain = make_gain(columns, property_case.seed("gain seed"));
   const auto found = backend.rms_norm(x.view(), gain, epsilon);
   if (!property_case.require_ok(found, "rms_norm")) return;
@@ -94,9 +90,36 @@ void near_epsilon(const Backend& backend, PropertyCase& property_case) {
   property_case.measure("ulp", worst, "column " + std::to_string(column));
 }
 
+void near_epsilon(const Backend& backend, PropertyCase& property_case) {
+  const std::size_t columns = property_case.pick("columns", kWidths);
+  const float epsilon = property_case.pick("epsilon", kEpsilons);
+  const double over = property_case.pick("mean square over epsilon", kOverEpsilon);
+  const bool constant = property_case.pick("constant", std::array<int, 2>{1, 0}) == 1;
+  measure_row(backend,
+              make_row(columns, over * static_cast<double>(epsilon), constant,
+                       property_case.seed("x seed")),
+              epsilon, property_case);
+}
+
+// Every epsilon with every distance from it, and rows that are one number throughout, which a norm
+// that subtracts the mean makes zero.
+constexpr std::size_t kPinned = 2 * kEpsilons.size() * kOverEpsilon.size();
+void pinned(const Backend& backend, PropertyCase& property_case, std::size_t index) {
+  const float epsilon = kEpsilons[index / 2 % kEpsilons.size()];
+  const double over = kOverEpsilon[index / 2 / kEpsilons.size()];
+  const std::size_t columns = kWidths[index % kWidths.size()];
+  Matrix<double> x = make_row(columns, over * static_cast<double>(epsilon), index % 2 == 0,
+                              property_case.seed("x seed"));
+  if (index % 2 == 0) {
+    for (double& value : x.flat()) value = std::abs(value);
+  }
+  measure_row(backend, x, epsilon, property_case);
+}
+
 void power_of_two(const Backend& backend, PropertyCase& property_case) {
   const std::size_t columns = property_case.pick("columns", kWidths);
   const int exponent = static_cast<int>(property_case.integer("n + 12", 0, 24)) - 12;
+  if (exponent != 0) property_case.mark_interesting();
   const Matrix<double> x =
       make_activations(ActivationKind::kNormal, 2, columns, property_case.seed("x seed"));
   const auto gain = make_gain(columns, property_case.seed("gain seed"));
@@ -122,7 +145,11 @@ Verdict falsify_closed_form_near_epsilon(const Subject& subject, const Criterion
   check_property({kId, "near_epsilon"}, criterion, &judge, [&](PropertyCase& property_case) {
     near_epsilon(subject.backend, property_case);
   });
-  check_property({kId, "power_of_two"}, criterion, &judge, [&](PropertyCase& property_case) {
+  check_pinned({kId, "pinned"}, criterion, &judge, kPinned,
+               [&](PropertyCase& property_case, std::size_t index) {
+                 pinned(subject.backend, property_case, index);
+               });
+  check_property({kId, "power_of_two", 0.5}, criterion, &judge, [&](PropertyCase& property_case) {
     power_of_two(subject.backend, property_case);
   });
   return judge.verdict();

@@ -1,6 +1,6 @@
 // Claim: Rotating each basis vector gives the cosines and sines of float64 angles within 2e-7
-//   absolute, at positions 0, 1, 2, 1000, 32767 and the last of the table, for theta 1e4, 1e6 and
-//   1e7; position 0 is the identity.
+//   absolute, at positions 0, 1, 2, 1000, 32767, 100003 and the last two of the table, for theta
+//   1e4, 1e6 and 1e7; position 0 is the identity, and a position past the table an error.
 // Why: Attention only sees differences of positions, so tests of whole attention miss a wrong
 //   theta, sign or pairing that an absolute angle shows.
 // Catches: A wrong theta, sign, pairing of dimensions, position off by one or clamped, float32
@@ -26,9 +26,11 @@ namespace {
 
 constexpr std::string_view kId = "rope.matches_golden";
 
-constexpr std::array<MetricInfo, 2> kMetrics = {{
+constexpr std::array<MetricInfo, 3> kMetrics = {{
     {"absolute_error", "|y - golden| of basis vectors of length 1.", false, 2e-7},
     {"identity_error", "|y - x| at position 0.", false, 1e-12},
+    {"accepted", "Positions past the table that are no InvalidShape error; fewer than one.", false,
+     0.5},
 }};
 
 struct Golden {
@@ -36,9 +38,13 @@ struct Golden {
   std::size_t head_dim;
   std::size_t num_positions;
 };
-constexpr std::array<Golden, 5> kGoldens = {
-    {{1e4, 16, 32769}, {1e6, 16, 32769}, {1e7, 16, 32769}, {1e6, 64, 1002}, {1e7, 128, 1002}}};
-constexpr std::array<std::size_t, 5> kPositions = {0, 1, 2, 1000, 32767};
+constexpr std::array<Golden, 6> kGoldens = {{{1e4, 16, 32769},
+                                             {1e6, 16, 32769},
+                                             {1e7, 16, 32769},
+                                             {1e6, 64, 1002},
+                                             {1e7, 128, 1002},
+                                             {1e6, 4, 131072}}};
+constexpr std::array<std::size_t, 6> kPositions = {0, 1, 2, 1000, 32767, 100003};
 constexpr std::size_t kNumHeads = 2;
 
 // Component `row` of the rotated basis vector e_column at `position`.
@@ -104,7 +110,17 @@ void goldens(const Backend& backend, PropertyCase& property_case, std::size_t in
     if (position >= golden_case.num_positions) continue;
     measure_position(backend, golden_case, table, position, property_case);
   }
-  measure_position(backend, golden_case, table, golden_case.num_positions - 1, property_case);
+  for (const std::size_t from_end : {std::size_t{2}, std::size_t{1}}) {
+    measure_position(backend, golden_case, table, golden_case.num_positions - from_end,
+                     property_case);
+  }
+  // One row past the table, and two of which the first is its last.
+  for (const std::size_t rows : {std::size_t{1}, std::size_t{2}}) {
+    const Matrix<double> x(rows, golden_case.head_dim);
+    const auto past = backend.rope(table, 1, golden_case.num_positions + 1 - rows, x.view());
+    const bool refused = !past && past.error().kind == ErrorKind::kInvalidShape;
+    property_case.measure("accepted", refused ? 0.0 : 1.0, "past the table");
+  }
   measure_rows(backend, golden_case, table, property_case);
 }
 
@@ -124,8 +140,9 @@ const FalsifierInfo& rope_matches_golden_info() {
       .id = kId,
       .claim =
           "Rotating each basis vector gives the cosines and sines of float64 angles within 2e-7 "
-          "absolute, at positions 0, 1, 2, 1000, 32767 and the last of the table, for theta 1e4, "
-          "1e6 and 1e7; position 0 is the identity.",
+          "absolute, at positions 0, 1, 2, 1000, 32767, 100003 and the last two of the table, for "
+          "theta 1e4, 1e6 and 1e7; position 0 is the identity, and a position past the table an "
+          "error.",
       .why =
           "Attention only sees differences of positions, so tests of whole attention miss a wrong "
           "theta, sign or pairing that an absolute angle shows.",

@@ -88,11 +88,14 @@ void all_equal(const Backend& backend, PropertyCase& property_case, std::size_t 
   }
 }
 
-// The same through the whole block: a router of zeros.
+// The same through the whole block: a router of zeros, k of 1, 8 and all.
+constexpr std::array<std::size_t, 2> kBlockExperts = {8, 129};
+constexpr std::size_t kZeroRouters = 3 * kBlockExperts.size();
 void zero_router(const Backend& backend, PropertyCase& property_case, std::size_t index) {
   LayerShape shape;
-  shape.num_experts = index == 0 ? 8 : 129;
-  shape.num_experts_per_tok = 8;
+  shape.num_experts = kBlockExperts[index / 3];
+  const std::array<std::size_t, 3> ks = {1, 8, shape.num_experts};
+  shape.num_experts_per_tok = ks[index % 3];
   OwnedLayer layer = make_layer(shape, 1);
   std::ranges::fill(layer.router.bytes, std::byte{0});
   const Matrix<double> x = make_activations(ActivationKind::kNormal, 2, shape.hidden_size, 2);
@@ -126,7 +129,7 @@ Verdict falsify_order_and_ties(const Subject& subject, const Criterion& criterio
                [&](PropertyCase& property_case, std::size_t index) {
                  all_equal(subject.backend, property_case, index);
                });
-  check_pinned({kId, "zero_router"}, criterion, &judge, 2,
+  check_pinned({kId, "zero_router"}, criterion, &judge, kZeroRouters,
                [&](PropertyCase& property_case, std::size_t index) {
                  zero_router(subject.backend, property_case, index);
                });

@@ -45,6 +45,7 @@ void shifted(const Backend& backend, PropertyCase& property_case) {
       !require_routing(property_case, after, moved, drawn.k)) {
     return;
   }
+  if (drawn.logits.columns() > 1 && std::abs(shift) >= 200.0) property_case.mark_interesting();
   for (std::size_t t = 0; t < moved.rows(); ++t) {
     const std::string where = "token " + std::to_string(t);
     property_case.measure("misplaced_ids", count_differing(before->ids.row(t), after->ids.row(t)),
@@ -60,7 +61,7 @@ void shifted(const Backend& backend, PropertyCase& property_case) {
 
 Verdict falsify_shift_invariant(const Subject& subject, const Criterion& criterion) {
   Judge judge(kMetrics, criterion);
-  check_property({kId, "shifted"}, criterion, &judge,
+  check_property({kId, "shifted", 0.2}, criterion, &judge,
                  [&](PropertyCase& property_case) { shifted(subject.backend, property_case); });
   return judge.verdict();
 }

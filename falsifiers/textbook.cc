@@ -147,4 +147,54 @@ Element element(TensorType type, const std::byte* row, std::size_t column) {
   return {};
 }
 
+void set_quant(TensorType type, std::byte* row, std::size_t column, int quant) {
+  const auto put = [](std::byte* byte, unsigned shift, unsigned width, unsigned value) {
+    const unsigned mask = ((1u << width) - 1) << shift;
+    *byte = static_cast<std::byte>((byte_at(byte, 0) & ~mask) | (value << shift & mask));
+  };
+  if (type == TensorType::kQ8_0) {
+    CHECK(quant >= -127 && quant <= 127);
+    row[column / 32 * 34 + 2 + column % 32] = static_cast<std::byte>(quant);
+    return;
+  }
+  const std::size_t i = column % 256;
+  const auto lane = i % 32;
+  if (type == TensorType::kQ6_K) {
+    CHECK(quant >= -32 && quant <= 31);
+    std::byte* block = row + column / 256 * 210;
+    const auto value = static_cast<unsigned>(quant + 32);
+    const std::size_t half_index = i / 128;
+    const auto quarter = static_cast<unsigned>(i % 128 / 32);
+    put(block + half_index * 64 + quarter % 2 * 32 + lane, quarter < 2 ? 0 : 4, 4, value % 16);
+    put(block + 128 + half_index * 32 + lane, 2 * quarter, 2, value / 16);
+    return;
+  }
+  const bool five_bits = type == TensorType::kQ5_K;
+  CHECK((five_bits || type == TensorType::kQ4_K) && quant >= 0 && quant < (five_bits ? 32 : 16));
+  std::byte* block = row + column / 256 * (five_bits ? 176 : 144);
+  const auto value = static_cast<unsigned>(quant);
+  const auto sub_block = static_cast<unsigned>(i / 32);
+  put(block + (five_bits ? 48 : 16) + sub_block / 2 * 32 + lane, sub_block % 2 == 0 ? 0 : 4, 4,
+      value % 16);
+  if (five_bits) put(block + 16 + lane, sub_block, 1, value / 16);
+}
+
+Steps steps(TensorType type, const std::byte* row, std::size_t column) {
+  if (type == TensorType::kQ8_0) {
+    return {half(static_cast<std::uint16_t>(word(row + column / 32 * 34, 2))), 0.0};
+  }
+  if (type == TensorType::kQ6_K) {
+    const std::byte* block = row + column / 256 * 210;
+    const double d = half(static_cast<std::uint16_t>(word(block + 208, 2)));
+    return {d * signed_byte(block, 192 + column % 256 / 16), 0.0};
+  }
+  const bool five_bits = type == TensorType::kQ5_K;
+  CHECK(five_bits || type == TensorType::kQ4_K);
+  const std::byte* block = row + column / 256 * (five_bits ? 176 : 144);
+  const ScaleMin packed =
+      scale_min(std::span<const std::byte, 12>(block + 4, 12), column % 256 / 32);
+  return {half(static_cast<std::uint16_t>(word(block, 2))) * packed.scale,
+          half(static_cast<std::uint16_t>(word(block + 2, 2))) * packed.min};
+}
+
 }  // namespace refute::textbook

@@ -31,4 +31,15 @@ ScaleMin scale_min(std::span<const std::byte, 12> packed, std::size_t index);
 // Writes them; the other sub-blocks keep theirs.
 void set_scale_min(std::span<std::byte, 12> packed, std::size_t index, ScaleMin value);
 
+// Writes the stored quant of element `column` of a stored row of Q8_0 (-127 to 127), Q4_K (0 to
+// 15), Q5_K (0 to 31) or Q6_K (-32 to 31); the row's other bits stay.
+void set_quant(TensorType type, std::byte* row, std::size_t column, int quant);
+
+// Element `column` is step * quant - offset: what the scales of its block say.
+struct Steps {
+  double step = 0.0;
+  double offset = 0.0;
+};
+Steps steps(TensorType type, const std::byte* row, std::size_t column);
+
 }  // namespace refute::textbook

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/memory_file.h"
 #include "engine/model.h"
 #include "falsifiers/oracle_pack.h"
 #include "kernels/result.h"

@@ -30,5 +30,10 @@ TEST(AttentionClosedForms, RefutesAWrongDenominatorByConstantValues) {
                  "constant_error");
 }
 
+TEST(AttentionClosedForms, RefutesAMissingScaleByTwoPositions) {  // F66
+  expect_refuted(attention_closed_forms_info(), attention_with({.scales = false}),
+                 "two_position_error");
+}
+
 }  // namespace
 }  // namespace refute

@@ -75,5 +75,12 @@ TEST(DequantizeMatchesTextbook, RefutesSubnormalsFlushedToZero) {
   expect_refuted(dequantize_matches_textbook_info(), broken, "differing_elements");
 }
 
+TEST(DequantizeMatchesTextbook, RefutesExchangedNibblesByEncodingAgain) {
+  const auto broken = decoder_with(TensorType::kQ6_K, [](auto& bytes, std::size_t block) {
+    for (std::size_t i = block; i < block + 128; ++i) bytes[i] = (bytes[i] << 4) | (bytes[i] >> 4);
+  });
+  expect_refuted(dequantize_matches_textbook_info(), broken, "changed_bytes");
+}
+
 }  // namespace
 }  // namespace refute

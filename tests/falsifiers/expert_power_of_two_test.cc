@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <vector>
 
 #include "tests/falsifiers/broken_backend.h"
@@ -46,6 +47,17 @@ TEST(ExpertPowerOfTwo, RefutesScalesOfOneSignOnly) {
     for (std::size_t block = 0; block < bytes.size(); block += 34)
       bytes[block + 1] &= std::byte{0x7f};
     return real.matmul({weight.type, weight.rows, weight.columns, bytes.data()}, x);
+  };
+  expect_refuted(expert_power_of_two_info(), broken, "differing_elements");
+}
+
+TEST(ExpertPowerOfTwo, RefutesUpWithoutItsSign) {
+  BrokenBackend broken;
+  broken.swiglu_fault = [](const Backend& real, MatrixView<const double> gate,
+                           MatrixView<const double> up) {
+    Matrix<double> magnitude(up.rows, up.columns);
+    for (std::size_t i = 0; i < up.size(); ++i) magnitude.flat()[i] = std::abs(up.data[i]);
+    return real.swiglu(gate, magnitude.view());
   };
   expect_refuted(expert_power_of_two_info(), broken, "differing_elements");
 }

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kernels/quant/half.h"
 #include "tests/falsifiers/broken_backend.h"
 #include "tests/falsifiers/falsifier_expectations.h"
 
@@ -58,6 +59,19 @@ TEST(MatmulOneHotReadsColumns, RefutesScalesWithExchangedBytes) {
     return real.matmul({weight.type, weight.rows, weight.columns, bytes.data()}, x);
   };
   expect_refuted(matmul_one_hot_reads_columns_info(), broken, "readout_error");
+}
+
+TEST(MatmulOneHotReadsColumns, RefutesSumsInFloat16ByIntegers) {  // F1
+  BrokenBackend broken;
+  broken.matmul_fault = [](const Backend& real, const WeightView& weight,
+                           MatrixView<const double> x) {
+    auto y = real.matmul(weight, x);
+    for (double& value : y->flat()) {
+      value = static_cast<double>(float_from_half(half_from_float(static_cast<float>(value))));
+    }
+    return y;
+  };
+  expect_refuted(matmul_one_hot_reads_columns_info(), broken, "elementwise_ratio");
 }
 
 }  // namespace

@@ -8,19 +8,25 @@ set(REFUTE_MODEL_FALSIFIER_TESTS
   falsifiers/fidelity_logits_test.cc
   falsifiers/forward_chained_parity_test.cc
   falsifiers/forward_chunked_prefill_test.cc
+  falsifiers/forward_closed_forms_test.cc
   falsifiers/forward_cosine_per_row_test.cc
   falsifiers/forward_decode_equals_prefill_test.cc
   falsifiers/forward_finite_test.cc
   falsifiers/forward_is_causal_test.cc
   falsifiers/forward_local_parity_test.cc
+  falsifiers/forward_matches_textbook_test.cc
   falsifiers/forward_output_dimensions_test.cc
+  falsifiers/forward_row_alone_equals_batch_test.cc
   falsifiers/gguf_layout_byte_counts_test.cc
   falsifiers/greedy_continues_identically_test.cc
+  falsifiers/kv_cache_overflow_is_error_test.cc
+  falsifiers/metadata_required_keys_test.cc
   falsifiers/nll_fast_within_budget_test.cc
   falsifiers/nll_oracle_matches_expectation_test.cc
   falsifiers/oracle_pack_test.cc
   falsifiers/oracle_pack_trace_points_test.cc
   falsifiers/provenance_executed_backend_test.cc
+  falsifiers/session_ends_at_context_test.cc
   falsifiers/session_resets_cleanly_test.cc
   falsifiers/stage_replay_test.cc
   falsifiers/trace_points_complete_and_ordered_test.cc

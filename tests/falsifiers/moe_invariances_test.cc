@@ -54,5 +54,32 @@ TEST(MoeInvariances, RefutesWeightsFivePercentTooLarge) {
   expect_refuted(moe_invariances_info(), broken, "relative_l2");
 }
 
+TEST(MoeInvariances, RefutesATailOfALargeBatchLeftOver) {  // F42
+  BrokenBackend broken;
+  broken.moe_fault = [](MatrixView<double> y) {
+    if (y.rows > 64 && y.rows % 64 != 0) y.row(y.rows - 1)[3] = 0.0;
+  };
+  expect_refuted(moe_invariances_info(), broken, "differing_elements");
+}
+
+TEST(MoeInvariances, RefutesACapacityThatOverflows) {  // F98
+  class Capacity : public BrokenBackend {
+   public:
+    Result<void> moe_ffn_forward_layer(const Config& config, const LayerWeights& layer,
+                                       std::size_t layer_index, std::size_t first_position,
+                                       MatrixView<const double> x, const ForwardOptions& options,
+                                       MatrixView<double> y) const override {
+      auto done = BrokenBackend::moe_ffn_forward_layer(config, layer, layer_index, first_position,
+                                                       x, options, y);
+      // Room for 64 tokens an expert.
+      if (done && options.forced_routes != nullptr && x.rows > 64) {
+        for (double& value : y.row(64)) value = 0.0;
+      }
+      return done;
+    }
+  };
+  expect_refuted(moe_invariances_info(), Capacity(), "relative_l2");
+}
+
 }  // namespace
 }  // namespace refute

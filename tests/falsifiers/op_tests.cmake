@@ -13,8 +13,10 @@ set(REFUTE_OP_FALSIFIER_TESTS
   falsifiers/matmul_one_hot_reads_columns_test.cc
   falsifiers/matmul_row_alone_equals_batch_test.cc
   falsifiers/metrics_test.cc
+  falsifiers/moe_byte_influence_test.cc
   falsifiers/moe_invariances_test.cc
   falsifiers/moe_matches_emulated_oracle_test.cc
+  falsifiers/moe_shards_sum_to_whole_test.cc
   falsifiers/parity_test.cc
   falsifiers/property_test.cc
   falsifiers/registry_test.cc
@@ -31,5 +33,6 @@ set(REFUTE_OP_FALSIFIER_TESTS
   falsifiers/shape_rejects_bad_arguments_test.cc
   falsifiers/swiglu_goldens_test.cc
   falsifiers/swiglu_matches_float64_test.cc
+  falsifiers/textbook_math_test.cc
   falsifiers/textbook_test.cc
 )

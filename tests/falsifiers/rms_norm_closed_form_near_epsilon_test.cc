@@ -53,5 +53,20 @@ TEST(RmsNormClosedFormNearEpsilon, RefutesAFixedEpsilon) {
   expect_refuted(rms_norm_closed_form_near_epsilon_info(), broken, "");
 }
 
+TEST(RmsNormClosedFormNearEpsilon, RefutesASubtractedMean) {  // F49
+  BrokenBackend broken;
+  broken.rms_norm_fault = [](const Backend& real, MatrixView<const double> x,
+                             std::span<const float> weight, float epsilon) {
+    Matrix<double> centred(x.rows, x.columns, {x.flat().begin(), x.flat().end()});
+    for (std::size_t t = 0; t < x.rows; ++t) {
+      double mean = 0.0;
+      for (const double value : x.row(t)) mean += value / static_cast<double>(x.columns);
+      for (double& value : centred.row(t)) value -= mean;
+    }
+    return real.rms_norm(centred.view(), weight, epsilon);
+  };
+  expect_refuted(rms_norm_closed_form_near_epsilon_info(), broken, "ulp");
+}
+
 }  // namespace
 }  // namespace refute

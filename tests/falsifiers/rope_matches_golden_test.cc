@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/falsifiers/broken_backend.h"
 #include "tests/falsifiers/falsifier_expectations.h"
 
@@ -77,6 +79,15 @@ TEST(RopeMatchesGolden, RefutesInterleavedPairs) {
     return y;
   };
   expect_refuted(rope_matches_golden_info(), broken, "absolute_error");
+}
+
+TEST(RopeMatchesGolden, RefutesAPositionPastTheTableThatIsClamped) {  // F99
+  BrokenBackend broken;
+  broken.rope_fault = [](const Backend& real, const RopeTable& table, std::size_t num_heads,
+                         std::size_t position, MatrixView<const double> x) {
+    return real.rope(table, num_heads, std::min(position, table.num_positions() - x.rows), x);
+  };
+  expect_refuted(rope_matches_golden_info(), broken, "accepted");
 }
 
 }  // namespace

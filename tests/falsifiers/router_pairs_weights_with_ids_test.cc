@@ -71,5 +71,16 @@ TEST(RouterPairsWeightsWithIds, RefutesASingleExpertWithoutWeightOne) {
   expect_refuted(router_pairs_weights_with_ids_info(), broken, "unit_error");
 }
 
+TEST(RouterPairsWeightsWithIds, RefutesASingleWeightThatIsNearlyOne) {
+  BrokenBackend broken;
+  broken.route_fault = [](const Backend& real, MatrixView<const double> logits, std::size_t k,
+                          bool normalise) -> Result<Routing<double>> {
+    auto routing = real.route(logits, k, normalise);
+    if (routing && k == 1) routing->weights(0, 0) = 1.0 - 0x1p-53;
+    return routing;
+  };
+  expect_refuted(router_pairs_weights_with_ids_info(), broken, "unit_error");
+}
+
 }  // namespace
 }  // namespace refute

@@ -84,5 +84,30 @@ TEST(Textbook, ScaleAndMinimumSurviveWritingAndReading) {
   }
 }
 
+// Quants written one by one are read back, and the neighbours keep theirs.
+TEST(Textbook, QuantsSurviveWritingAndReading) {
+  struct Case {
+    TensorType type;
+    std::size_t bytes;
+    int lowest, count;
+  };
+  for (const Case& one : {Case{TensorType::kQ8_0, 8 * 34, -127, 255},
+                          {TensorType::kQ4_K, 144, 0, 16},
+                          {TensorType::kQ5_K, 176, 0, 32},
+                          {TensorType::kQ6_K, 210, -32, 64}}) {
+    std::vector<std::byte> block(one.bytes, std::byte{0x3c});  // Scales that are finite and not 0.
+    const auto quant = [&](std::size_t i) {
+      return one.lowest + static_cast<int>(7 * i) % one.count;
+    };
+    for (std::size_t i = 0; i < 256; ++i) textbook::set_quant(one.type, block.data(), i, quant(i));
+    for (std::size_t i = 0; i < 256; ++i) {
+      const auto [step, offset] = textbook::steps(one.type, block.data(), i);
+      ASSERT_NE(step, 0.0);
+      EXPECT_EQ(textbook::element(one.type, block.data(), i).value, step * quant(i) - offset)
+          << tensor_type_info(one.type).name << " " << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace refute
