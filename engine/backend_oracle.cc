@@ -176,7 +176,6 @@ class OracleBackend : public Backend {
     Matrix<double> cached(x.rows, x.columns, {x.flat().begin(), x.flat().end()});
     if (scheme_ == ActivationScheme::kExact) return cached;
     for (double& value : cached.flat()) {
-      if constexpr (kFaultSites) value = faulty::wrapped_half(value);
       value = static_cast<double>(float_from_half(half_from_float(static_cast<float>(value))));
     }
     return cached;

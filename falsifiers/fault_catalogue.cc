@@ -409,7 +409,7 @@ constexpr FaultInfo kCatalogue[] = {
     {"F100", "f32 angle p*inv_freq at p > 1e5 (fast sinf)", "rope basis golden vs f64", "p < 1000",
      "kernels/faulty/rows.cc, rope_row", kBoth},
     {"F101", "KV cache f16 overflow (> 65504)", "finite check with K gain x100", "unit data",
-     "engine/faulty/layer.cc, append_row and wrapped_half", kBoth},
+     "engine/faulty/layer.cc, append_row and wrapped_half", kCpuOnly},
     {"F102", "head_dim assumed hidden/heads (Qwen3-30B: 128 x 32 = 4096 != 2048)",
      "shape contract, real config", "toy where equal", "engine/faulty/layer.cc, edit_query", kBoth},
     {"F103", "rms_norm_eps / rope.freq_base key missing: a default is used",

@@ -1,11 +1,13 @@
-// Claim: In whole forward passes of synthetic models a first token's attention is its own value bit
+// Claim: In whole forward passes of synthetic models every stage is what the backend's own op gives
+//   from the stage's inputs, bit for bit; a first token's attention is its own value bit
 //   for bit, keys of zero give the mean of the values so far within 2e-6, a power of two on q_proj
 //   or k_proj leaves the attention within 1e-3 though it scales q or k exactly, and o_proj or
 //   down_proj of zeros leave the residual stream as it was.
 // Why: Each answer follows from the architecture alone: softmax of one score is 1, of equal scores
 //   uniform, the norms of q and k take any factor away, and what is added is zero.
 // Catches: A missing norm of q or k, a missing residual, a cache that is read or written at the
-//   wrong rows, a mask that hides the own token, grouped heads taken modulo.
+//   wrong rows, a mask that hides the own token, grouped heads taken modulo; a pass that does
+//   something beside its ops, on any backend.
 // Misses: Errors that keep these answers, such as a wrong rope theta.
 // Source: Qwen3-MoE; faults 44, 58, 60, 61, 63 and 69 of the catalogue.
 #include "falsifiers/forward_closed_forms.h"
@@ -21,7 +23,9 @@
 #include "falsifiers/judge.h"
 #include "falsifiers/metrics.h"
 #include "falsifiers/property.h"
+#include "falsifiers/stage_replay.h"
 #include "falsifiers/synthetic_run.h"
+#include "falsifiers/traced_run.h"
 #include "kernels/quant/half.h"
 
 namespace refute {
@@ -29,9 +33,13 @@ namespace {
 
 constexpr std::string_view kId = "forward.closed_forms";
 
-constexpr std::array<MetricInfo, 5> kMetrics = {{
+constexpr std::array<MetricInfo, 6> kMetrics = {{
     {"foreign_values",
      "Elements of a first token's attention that are not its value; fewer than one.", false, 0.5},
+    {"foreign_stages",
+     "Elements of a stage that the backend's own op does not give from the stage's inputs; fewer "
+     "than one.",
+     false, 0.5},
     {"mean_error", "|attention - mean of the values so far| over the largest, keys of zero.", false,
      2e-6},
     {"scale_leak", "Relative L2 change of the attention when q_proj or k_proj is scaled.", false,
@@ -70,6 +78,24 @@ void first_token(const Backend& backend, PropertyCase& property_case) {
       if (!is_cached(backend.id(), v(0, value_column(config, i)), heads(0, i))) foreign += 1.0;
     }
     property_case.measure("foreign_values", foreign, "layer " + std::to_string(layer));
+  }
+}
+
+// The forward pass is its ops, one after the other: nothing is left out, added or done twice.
+void composed(const Backend& backend, PropertyCase& property_case) {
+  const SyntheticFile file = draw_file(property_case, draw_shape(property_case));
+  const std::size_t num_tokens = property_case.integer("num_tokens", 1, 9);
+  const auto observed =
+      run_synthetic(backend, file, num_tokens, property_case.seed("tokens"), property_case);
+  if (!observed) return;
+  const StageInputs inputs{observed->tokens, observed->run.trace};
+  for (const TraceSite site : forward_order(observed->model.config())) {
+    const auto again = replay_stage(backend, observed->model, site, inputs);
+    if (!property_case.require_ok(again, site.name())) return;
+    const Matrix<double>& found = observed->run.trace.at(site).values;
+    const auto differing = count_differing_bits(found.view(), again->view());
+    if (!property_case.require_ok(differing, site.name())) return;
+    property_case.measure("foreign_stages", static_cast<double>(*differing), site.name());
   }
 }
 
@@ -188,6 +214,7 @@ Verdict falsify_forward_closed_forms(const Subject& subject, const Criterion& cr
                    [&](PropertyCase& property_case) { property(subject.backend, property_case); });
   };
   check("first_token", first_token);
+  check("composed", composed);
   check("zero_keys", zero_keys);
   check("scaled_q", [](const Backend& backend, PropertyCase& property_case) {
     scaled(backend, TensorRole::kQProj, TracePoint::kQ, property_case);

@@ -194,13 +194,16 @@ DrawnLogits draw_distinct_logits(PropertyCase& property_case, std::size_t least_
 OwnedLayer draw_layer(PropertyCase& property_case) {
   static constexpr std::array<std::size_t, 6> kNarrowExperts = {1, 2, 8, 16, 128, 256};
   static constexpr std::array<std::size_t, 3> kWideExperts = {2, 3, 4};
+  static constexpr std::array<std::size_t, 2> kWideHidden = {256, 512};
   const bool wide = property_case.pick("super-blocks", std::array<int, 4>{0, 0, 0, 1}) == 1;
   LayerShape shape;
   shape.num_experts = wide ? property_case.pick("num_experts", kWideExperts)
                            : property_case.pick("num_experts", kNarrowExperts);
   shape.num_experts_per_tok = draw_k(property_case, shape.num_experts);
   shape.norm_topk_prob = property_case.pick("norm_topk_prob", std::array<int, 2>{1, 0}) == 1;
-  shape.hidden_size = wide ? 256 : shape.num_experts > 16 ? 32 : 64;
+  shape.hidden_size = wide                     ? property_case.pick("hidden_size", kWideHidden)
+                      : shape.num_experts > 16 ? 32
+                                               : 64;
   shape.moe_intermediate_size = wide ? 256 : 32;
   const std::span<const TensorType> types =
       wide ? std::span<const TensorType>(kWeightTypes) : std::span<const TensorType>(kNarrowTypes);

@@ -6,7 +6,8 @@
 //   weight with at most a few roundings; integers up to 127, 127 among them in each block, are
 //   their own quants.
 // Catches: Any misread byte, nibble, scale, minimum or stride, on the very kernel that multiplies;
-//   a last block read at the wrong offset, float16 accumulation, columns left out.
+//   a last block read at the wrong offset, float16 accumulation (also where it overflows), columns
+//   left out.
 // Misses: How activations are rounded; activation.quantization_matches_definition sees that.
 // Source: Formats of ggml through an independent decoder; faults 91, 92 and 107a of the catalogue.
 #include "falsifiers/matmul_one_hot_reads_columns.h"
@@ -78,7 +79,10 @@ void pinned(const Backend& backend, PropertyCase& property_case, std::size_t ind
   const std::size_t rows = kRows[index / kWeightTypes.size()];
   const OwnedWeight weight =
       make_weight(type, rows, 768, WeightKind::kPlain, property_case.seed("weight seed"));
-  read_out(backend, weight, pinned_columns(768), index % 2 == 0 ? 127.0 : -127.0, property_case);
+  const double active = index % 2 == 0 ? 127.0 : -127.0;
+  read_out(backend, weight, pinned_columns(768), active, property_case);
+  // Past what float16 holds; a power of two changes nothing else.
+  read_out(backend, weight, pinned_columns(768), 0x1p24 * active, property_case);
 }
 
 void any(const Backend& backend, PropertyCase& property_case) {

@@ -55,7 +55,7 @@ SynthOptions wide_options() {
   SynthOptions options;
   options.name = "wide";
   Config& config = options.config;
-  config.hidden_size = 256;
+  config.hidden_size = 512;
   config.num_hidden_layers = 1;
   config.num_attention_heads = 3;
   config.num_key_value_heads = 1;
@@ -77,7 +77,7 @@ SynthOptions wide_options() {
   types.o_proj = TensorType::kQ8_0;  // 192 columns hold no super-block.
   types.gate_proj = TensorType::kQ4_K;
   types.up_proj = TensorType::kQ5_K;
-  types.down_proj = TensorType::kQ6_K;
+  types.down_proj = TensorType::kQ4_K;
   options.layers = {types};
   return options;
 }

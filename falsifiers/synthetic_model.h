@@ -22,7 +22,8 @@ enum class SyntheticShape {
   // hidden_size 64, 2 layers, 4 heads over 2 of head_dim 24 (4 * 24 is not 64), 16 experts top-8,
   // weights of F32, F16, BF16 and Q8_0, mixed over tensors and layers; 160 positions.
   kNarrow,
-  // hidden_size 256, 1 layer, 3 heads over 1 of head_dim 64, 3 experts top-2 without
+  // hidden_size 512 (two super-blocks), 1 layer, 3 heads over 1 of head_dim 64, 3 experts top-2
+  // without
   // norm_topk_prob, weights of Q4_K, Q5_K and Q6_K; 64 positions.
   kWide,
 };

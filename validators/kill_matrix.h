@@ -94,7 +94,7 @@ struct KillMatrix {
   std::string subject;
   std::string subject_sha256;
   std::vector<std::uint64_t> seeds;
-  std::size_t cases = 0;            // Of each property.
+  std::size_t cases = 0;            // Of each property, with a fault.
   std::vector<FaultRow> rows;       // In the order of the catalogue, then of the backends.
   std::vector<NoiseReading> noise;  // Sorted by falsifier, backend.
 

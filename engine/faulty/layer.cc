@@ -80,26 +80,21 @@ bool append_row(std::size_t position, std::span<const Real> exact, std::span<con
     std::ranges::copy(cache.row(position - 1), slot.begin());
     return true;
   }
-  if (std::ranges::any_of(exact, too_large<Real>) && fault_seeded("F101", kHost)) {
-    for (std::size_t i = 0; i < exact.size(); ++i) {
-      slot[i] = x[i];
-      if (!too_large(exact[i])) continue;
-      const Real wrapped = exact[i] / Real{65536.0f};
-      if constexpr (std::is_same_v<Cached, double>) {
-        slot[i] = wrapped;
-      } else {
-        slot[i] = half_from_float(wrapped);
+  // The exact oracle's cache is float64 and cannot overflow.
+  if constexpr (std::is_same_v<Real, float>) {
+    if (std::ranges::any_of(exact, too_large<Real>) && fault_seeded("F101", FaultHost::kCpu)) {
+      for (std::size_t i = 0; i < exact.size(); ++i) {
+        slot[i] = too_large(exact[i]) ? half_from_float(exact[i] / 65536.0f) : x[i];
       }
+      return true;
     }
-    return true;
   }
   return false;
 }
 
-template <typename Real>
-Real wrapped_half(Real value) {
-  if (!too_large(value) || !fault_seeded("F101", kFaultHostOf<Real>)) return value;
-  return value / Real{65536.0f};
+float wrapped_half(float value) {
+  if (!too_large(value) || !fault_seeded("F101", FaultHost::kCpu)) return value;
+  return value / 65536.0f;
 }
 
 template <typename Real>
@@ -160,8 +155,6 @@ template bool append_row(std::size_t, std::span<const double>, std::span<const d
                          Matrix<double>&);
 template bool append_row(std::size_t, std::span<const float>, std::span<const std::uint16_t>,
                          Matrix<std::uint16_t>&);
-template double wrapped_half(double);
-template float wrapped_half(float);
 template void edit_query(const Config&, Matrix<double>&);
 template void edit_query(const Config&, Matrix<float>&);
 template void edit_logits(Matrix<double>&);

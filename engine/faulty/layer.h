@@ -27,8 +27,7 @@ template <typename Real, typename Cached>
 bool append_row(std::size_t position, std::span<const Real> exact, std::span<const Cached> x,
                 Matrix<Cached>& cache);
 // What becomes of a value that float16 cannot hold, without Inf (F101).
-template <typename Real>
-Real wrapped_half(Real value);
+float wrapped_half(float value);
 
 // Scales queries as if head_dim were hidden_size / num_attention_heads (F102).
 template <typename Real>

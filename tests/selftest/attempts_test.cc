@@ -43,7 +43,7 @@ class Attempt : public testing::Test {
   }
   AttemptResult attempt(const std::string& falsifier, BackendId backend, const std::string& fault) {
     const AttemptTask task{falsifier, backend, 1, fault};
-    return AttemptResult::parse(attempt_work(*subject_, 20)(task.text()));
+    return AttemptResult::parse(attempt_work(*subject_, 20, 20)(task.text()));
   }
 
   std::optional<LoadedSubject> subject_;

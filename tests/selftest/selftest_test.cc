@@ -28,6 +28,7 @@ class SelftestTest : public testing::Test {
     options.faults = std::move(faults);
     options.filter = "router.*";
     options.cases = 30;
+    options.seeded_cases = 20;
     return options;
   }
 };

@@ -163,11 +163,13 @@ AttemptResult AttemptResult::parse(const std::string& text) {
   return result;
 }
 
-WorkerPool::Work attempt_work(const LoadedSubject& subject, std::size_t cases) {
-  return [&subject, cases](const std::string& text) {
+WorkerPool::Work attempt_work(const LoadedSubject& subject, std::size_t cases,
+                              std::size_t seeded_cases) {
+  return [&subject, cases, seeded_cases](const std::string& text) {
     // Made in the worker: a pool of threads does not survive a fork.
     static const Result<Backends> backends = Backends::create(1);
-    return run_attempt(AttemptTask::parse(text), subject, *backends, cases).text();
+    const AttemptTask task = AttemptTask::parse(text);
+    return run_attempt(task, subject, *backends, task.fault.empty() ? cases : seeded_cases).text();
   };
 }
 

@@ -45,7 +45,9 @@ struct AttemptResult {
 };
 
 // What workers do: text of an AttemptTask to text of an AttemptResult. Properties have `cases`
-// cases. Backends are made in the worker, with one thread each. `subject` must outlive the pool.
-WorkerPool::Work attempt_work(const LoadedSubject& subject, std::size_t cases);
+// cases, with a fault `seeded_cases`. Backends are made in the worker, with one thread each.
+// `subject` must outlive the pool.
+WorkerPool::Work attempt_work(const LoadedSubject& subject, std::size_t cases,
+                              std::size_t seeded_cases);
 
 }  // namespace refute

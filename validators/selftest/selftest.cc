@@ -45,7 +45,8 @@ class Selftest {
       : options_(options),
         subject_(subject),
         observer_(observer),
-        pool_(workers(options), options.limit, attempt_work(subject, options.cases)) {}
+        pool_(workers(options), options.limit,
+              attempt_work(subject, options.cases, options.seeded_cases)) {}
 
   SelftestResult run() {
     const auto start = std::chrono::steady_clock::now();
@@ -256,7 +257,7 @@ class Selftest {
     matrix.subject = subject_.name;
     matrix.subject_sha256 = subject_.model_sha256;
     matrix.seeds = options_.seeds;
-    matrix.cases = options_.cases;
+    matrix.cases = options_.seeded_cases;
     for_each_host([&](const FaultInfo& fault, BackendId host) { add_row(fault, host); });
     for (const Item& item : items_) add_noise(item);
   }
