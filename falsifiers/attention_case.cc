@@ -1,5 +1,6 @@
 #include "falsifiers/attention_case.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -31,8 +32,9 @@ AttentionCase draw_attention(PropertyCase& property_case) {
       drawn.shape.num_key_value_heads * property_case.pick("group_size", kGroupSizes);
   const std::size_t num_tokens = property_case.integer("num_tokens", 1, 9);
   drawn.first_position = property_case.integer("first_position", 0, 150);
-  const std::size_t cached =
-      drawn.first_position + num_tokens + property_case.integer("spare", 0, 3);
+  // Two positions at least: the smallest case must not miss a premise that larger ones meet.
+  const std::size_t cached = std::max<std::size_t>(
+      2, drawn.first_position + num_tokens + property_case.integer("spare", 0, 3));
   const std::uint64_t seed = property_case.seed("seed");
   drawn.q = make_activations(ActivationKind::kNormal, num_tokens, drawn.shape.query_size(), seed);
   drawn.k = make_half_activations(cached, drawn.shape.key_value_size(), seed + 1);

@@ -141,6 +141,13 @@ std::string joined(const std::vector<std::string>& names) {
 void check_must_kill(const Contract& contract, const FalsifierBlock& block,
                      const KillMatrix& matrix, Findings& findings) {
   const std::string& falsifier = block.falsifier.text;
+  // Nothing can be shown of a block whose backends host no faults yet.
+  const bool measured =
+      std::any_of(matrix.rows.begin(), matrix.rows.end(), [&](const FaultRow& row) {
+        return std::find(block.backends.begin(), block.backends.end(), row.host) !=
+               block.backends.end();
+      });
+  if (!measured) return;
   for (const LocatedText& fault : block.must_kill) {
     if (matrix.kills_clearly(falsifier, fault.text)) continue;
     const bool narrowly = matrix.kills(falsifier, fault.text);

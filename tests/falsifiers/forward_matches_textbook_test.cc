@@ -46,8 +46,8 @@ INSTANTIATE_TEST_SUITE_P(
                     TracePoint::kRouterWeight, TracePoint::kExpertGate, TracePoint::kExpertUp,
                     TracePoint::kExpertSwiglu, TracePoint::kExpertOut, TracePoint::kMoeOut,
                     TracePoint::kFfnResidual, TracePoint::kOutputNorm, TracePoint::kLogits),
-    [](const testing::TestParamInfo<TracePoint>& info) {
-      return std::string(trace_point_name(info.param));
+    [](const testing::TestParamInfo<TracePoint>& stage) {
+      return std::string(trace_point_name(stage.param));
     });
 
 TEST(ForwardMatchesTextbook, RefutesExchangedExperts) {  // F31

@@ -29,7 +29,7 @@ struct SelftestOptions {
   Partition partition;  // Of the faults.
   std::vector<std::uint64_t> seeds = {1, 2, 3};
   std::size_t cases = 100;                   // Of each property without a fault.
-  std::size_t seeded_cases = 25;             // With one: what kills in these kills in more.
+  std::size_t seeded_cases = 100;            // With one.
   std::size_t num_workers = 0;               // 0 takes the number of processors.
   std::chrono::milliseconds limit{120'000};  // Of one attempt.
 
