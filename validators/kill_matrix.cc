@@ -78,7 +78,8 @@ bool KillMatrix::kills(std::string_view falsifier, std::string_view fault) const
 namespace {
 
 bool is_separated(double noise, double threshold, double value) {
-  if (!(value >= 3.0 * noise)) return false;
+  // A cosine of 1 in the digits that are kept says nothing.
+  if (!(value > threshold) || !(value >= 3.0 * noise)) return false;
   return noise > 0.0 ? threshold * threshold <= noise * value : threshold <= value / 2.0;
 }
 
