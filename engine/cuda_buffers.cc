@@ -64,4 +64,37 @@ SequenceBuffers SequenceBuffers::take(Arena& arena, const Config& config, std::s
   return buffers;
 }
 
+DecodeShape decode_shape(const Config& config, std::size_t capacity) {
+  DecodeShape shape;
+  shape.hidden_size = config.hidden_size;
+  shape.heads = config.attention_shape();
+  shape.num_experts = config.num_experts;
+  shape.num_experts_per_tok = config.num_experts_per_tok;
+  shape.moe_intermediate_size = config.moe_intermediate_size;
+  shape.norm_topk_prob = config.norm_topk_prob;
+  shape.rms_norm_eps = config.rms_norm_eps;
+  shape.capacity = capacity;
+  return shape;
+}
+
+DecodeBuffers decode_buffers(const SequenceBuffers& buffers) {
+  DecodeBuffers decode;
+  decode.hidden = buffers.call.hidden;
+  decode.q = buffers.call.q;
+  decode.k = buffers.call.k;
+  decode.v = buffers.call.v;
+  decode.heads = buffers.call.heads_activations;
+  decode.ffn_norm = buffers.call.norm_activations;
+  decode.router_logits = buffers.call.moe.router_logits;
+  decode.ids = buffers.call.moe.ids;
+  decode.weights = buffers.call.moe.weights;
+  decode.inner = buffers.call.moe.inner;
+  decode.scratch = buffers.scratch;
+  decode.logits = buffers.logits;
+  decode.cosines = buffers.cosines;
+  decode.sines = buffers.sines;
+  decode.state = buffers.state;
+  return decode;
+}
+
 }  // namespace refute::cuda

@@ -91,4 +91,7 @@ struct SequenceBuffers {
   }
 };
 
+DecodeShape decode_shape(const Config& config, std::size_t capacity);
+DecodeBuffers decode_buffers(const SequenceBuffers& buffers);
+
 }  // namespace refute::cuda

@@ -1,7 +1,7 @@
 // One decoded token, six kernels a layer and one for the logits. Contracts: kernels/*.h; the plain
 // ops of matmul.cu, attention.cu, route.cu and elementwise.cu check these bit for bit.
 //
-//   qkv        norm, quantization, q_proj, k_proj, v_proj      4 row groups a block
+//   qkv        norm, quantization, q_proj, k_proj, v_proj      5 row groups a block
 //   attention  head norms, rope, cache, attention, quantization  a head a block
 //   o_proj     and the residual                                 2 row groups a block
 //   router     norm, quantization, router logits                2 rows a block
@@ -9,10 +9,10 @@
 //   down       all chosen experts, weighted sum, residual       1 row group a block
 //   lm_head    norm, quantization, logits                       4 row groups at a time
 //
-// Block: 256 threads (attention 512; down a warp a chosen expert). Shared: at most 48 KiB.
-// Moves: every weight once, hidden states a few times from the second-level cache; bound by memory.
-// A warp takes super-block s = its own number of all its row groups, so that activations stay in
-// registers; S[s] of kernels/matmul.h meet in shared memory and are added there in order.
+// Block: 256 threads (attention and gate_up 512; down a warp a chosen expert). Shared: at most 48
+// KiB. Moves: every weight once, hidden states a few times from the second-level cache; bound by
+// memory. A warp takes super-block s = its own number of all its row groups, so that activations
+// stay in registers; S[s] of kernels/matmul.h meet in shared memory and are added there in order.
 // Numerics: bitwise equal to cpu::. Nothing is split by shape of the grid.
 #include <cmath>
 
@@ -28,7 +28,9 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kQkvGroups = 4;
+constexpr int kGateUpThreads = 512;
+constexpr int kGateUpWarps = kGateUpThreads / kWarp;
+constexpr int kQkvGroups = 5;
 constexpr int kOutGroups = 2;
 constexpr int kExpertGroups = 4;  // 32 rows: a block of activations for down_proj.
 constexpr int kHeadGroups = 4;
@@ -54,19 +56,63 @@ struct SharedRow {
   __host__ __device__ static std::size_t bytes(std::size_t size) { return 5 * size + size / 4; }
 };
 
-// row = norm of hidden [size], and its quantization. Barriers inside and behind.
-__device__ inline void normalise(const float* hidden, const float* weight, int size, float epsilon,
-                                 const SharedRow& row) {
+// The gains of a norm that this thread needs, loaded before it waits, for rows of 2048: its j-th
+// element is lane + 32 * (warp + 8 j). Other rows load theirs in time.
+constexpr int kGains = 8;
+struct Gains {
+  float g[kGains];
+
+  __device__ Gains(const float* weight, int size) {
+#pragma unroll
+    for (int j = 0; j < kGains; ++j) {
+      const int c = static_cast<int>(threadIdx.x) + kThreads * j;
+      g[j] = c < size ? weight[c] : 0.0f;
+    }
+  }
+};
+
+// row = norm of hidden [size], and its quantization. size: a multiple of 256. Barriers inside and
+// behind.
+__device__ inline void normalise(const float* hidden, const float* weight, const Gains& gains,
+                                 int size, float epsilon, const SharedRow& row) {
   __shared__ float lanes[kLanes];
   const int i = static_cast<int>(threadIdx.x);
-  for (int c = i; c < size / 4; c += kThreads) {
-    reinterpret_cast<float4*>(row.x)[c] = reinterpret_cast<const float4*>(hidden)[c];
+  const int warp = i / kWarp;
+  if (size == kGains * kThreads) {
+    float x[kGains];
+#pragma unroll
+    for (int j = 0; j < kGains; ++j) x[j] = hidden[i + kThreads * j];
+#pragma unroll
+    for (int j = 0; j < kGains; ++j) row.x[i + kThreads * j] = x[j];
+    __syncthreads();
+    if (i < kLanes) {
+      float squares[2 * kGains];
+#pragma unroll
+      for (int j = 0; j < 2 * kGains; ++j) squares[j] = row.x[i + kLanes * j];
+      float sum = 0.0f;
+#pragma unroll
+      for (int j = 0; j < 2 * kGains; ++j) sum = __fmaf_rn(squares[j], squares[j], sum);
+      lanes[i] = sum;
+    }
+    __syncthreads();
+    const float scale = rms_scale(halving_tree(lanes), size, epsilon);
+#pragma unroll
+    for (int j = 0; j < kGains; ++j) {
+      x[j] = __fmul_rn(__fmul_rn(x[j], scale), gains.g[j]);
+      const int b = warp + kWarps * j;
+      quantize_block(x[j], row.q + 32 * b, row.meta + b);
+    }
+#pragma unroll
+    for (int j = 0; j < kGains; ++j) row.x[i + kThreads * j] = x[j];
+    __syncthreads();
+    return;
   }
+  for (int c = i; c < size; c += kThreads) row.x[c] = hidden[c];
   __syncthreads();
   if (i < kLanes) lanes[i] = square_chain(row.x, i, size);
   __syncthreads();
   const float scale = rms_scale(halving_tree(lanes), size, epsilon);
-  for (int b = i / kWarp; b < size / 32; b += kWarps) {
+  for (int b = warp; b < size / 32; b += kWarps) {
     const int c = 32 * b + i % kWarp;
     const float y = __fmul_rn(__fmul_rn(row.x[c], scale), weight[c]);
     row.x[c] = y;
@@ -128,6 +174,7 @@ __device__ inline void multiply(const Groups& groups, int warp, int warps, const
 // ((0 + S[0]) + S[1]) + ... of row r of group g.
 __device__ inline float ordered_sum(const float* sums, int g, int r, int super_blocks) {
   float y = 0.0f;
+#pragma unroll 8
   for (int s = 0; s < super_blocks; ++s) y = __fadd_rn(y, sums[(g * super_blocks + s) * 8 + r]);
   return y;
 }
@@ -168,7 +215,7 @@ struct QkvArguments {
 };
 
 // hidden, weight [size]; y[i] [matrix[i].rows]
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, 1)
     qkv_kernel(QkvArguments a, const float* hidden, const float* weight, int size, float epsilon) {
   const int block = static_cast<int>(blockIdx.x);
   const int which = block >= a.first_block[2] ? 2 : block >= a.first_block[1] ? 1 : 0;
@@ -178,11 +225,12 @@ __global__ void __launch_bounds__(kThreads, 2)
   const SharedRow row(dynamic_shared(), size);
   float* const sums = reinterpret_cast<float*>(dynamic_shared() + SharedRow::bytes(size));
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const Gains gains(weight, size);
   with_type(matrix.type, [&]<TensorType kType>() {
     multiply<kType, kQkvGroups, 1>(groups, warp, kWarps, row.q, row.meta, sums, [&] {
       start_next();
       wait_for_previous();
-      normalise(hidden, weight, size, epsilon, row);
+      normalise(hidden, weight, gains, size, epsilon, row);
     });
   });
   __syncthreads();
@@ -214,59 +262,101 @@ struct AttentionArguments {
   float scale;
 };
 
-// Half of the block for the query head, the other half for the key head, one element a thread.
-__device__ inline void norm_and_rope(const AttentionArguments& a, int position, float* q, float* k,
-                                     float* lanes_of_both) {
-  const int threads = kAttentionThreads / 2;
-  const int i = static_cast<int>(threadIdx.x) % threads;
-  const bool is_key = static_cast<int>(threadIdx.x) >= threads;
+// What a thread's pair of elements needs beside them: half of the block for the query head, the
+// other half for the key head, one pair a thread (head_dim is at most 512).
+struct RopeInputs {
+  float first_gain = 0.0f;
+  float second_gain = 0.0f;
+  float cosine = 0.0f;
+  float sine = 0.0f;
+
+  __device__ RopeInputs(const AttentionArguments& a, int position) {
+    const int i = static_cast<int>(threadIdx.x) % (kAttentionThreads / 2);
+    const bool is_key = static_cast<int>(threadIdx.x) >= kAttentionThreads / 2;
+    const float* const weight = is_key ? a.k_norm : a.q_norm;
+    const int half = a.head_dim / 2;
+    if (i >= half) return;
+    const std::size_t at = static_cast<std::size_t>(position) * static_cast<std::size_t>(half) +
+                           static_cast<std::size_t>(i);
+    first_gain = weight[i];
+    second_gain = weight[half + i];
+    cosine = a.cosines[at];
+    sine = a.sines[at];
+  }
+};
+
+__device__ inline void norm_and_rope(const AttentionArguments& a, const RopeInputs& inputs,
+                                     float* q, float* k, float* lanes_of_both) {
+  const int i = static_cast<int>(threadIdx.x) % (kAttentionThreads / 2);
+  const bool is_key = static_cast<int>(threadIdx.x) >= kAttentionThreads / 2;
   float* const x = is_key ? k : q;
-  const float* const weight = is_key ? a.k_norm : a.q_norm;
   float* const lanes = lanes_of_both + (is_key ? kLanes : 0);
   if (i < kLanes) lanes[i] = square_chain(x, i, a.head_dim);
   __syncthreads();
   const float scale = rms_scale(halving_tree(lanes), a.head_dim, a.epsilon);
   const int half = a.head_dim / 2;
-  const std::size_t table = static_cast<std::size_t>(position) * static_cast<std::size_t>(half);
-  for (int c = i; c < half; c += threads) {
-    const float first = __fmul_rn(__fmul_rn(x[c], scale), weight[c]);
-    const float second = __fmul_rn(__fmul_rn(x[half + c], scale), weight[half + c]);
-    const float2 turned = rotate(first, second, a.cosines[table + c], a.sines[table + c]);
-    x[c] = turned.x;
-    x[half + c] = turned.y;
+  if (i < half) {
+    const float first = __fmul_rn(__fmul_rn(x[i], scale), inputs.first_gain);
+    const float second = __fmul_rn(__fmul_rn(x[half + i], scale), inputs.second_gain);
+    const float2 turned = rotate(first, second, inputs.cosine, inputs.sine);
+    x[i] = turned.x;
+    x[half + i] = turned.y;
   }
   __syncthreads();
 }
 
-__global__ void __launch_bounds__(kAttentionThreads) decode_attention_kernel(AttentionArguments a) {
+// Brings this block's share of the keys and values of its group into the second-level cache.
+__device__ inline void prefetch_cache(const AttentionArguments& a, const HeadCache& cache,
+                                      int member) {
+  const int lines = (2 * a.head_dim + 127) / 128;  // Of a row.
+  const int items = cache.stored * lines;
+  const int step = kAttentionThreads * a.group_size;
+  for (int i = static_cast<int>(threadIdx.x) + kAttentionThreads * member; i < items; i += step) {
+    const std::size_t at = static_cast<std::size_t>(i / lines) * cache.stride +
+                           static_cast<std::size_t>(64 * (i % lines));
+    prefetch_line(cache.k + at);
+    prefetch_line(cache.v + at);
+  }
+}
+
+template <int kHeadDim>
+__global__ void __launch_bounds__(kAttentionThreads)
+    decode_attention_kernel(AttentionArguments a, HeadDim<kHeadDim> head_dim) {
   __shared__ AttentionShared shared;
   __shared__ float lanes[2 * kLanes];
   start_next();
   const int i = static_cast<int>(threadIdx.x);
+  const int size = head_dim.value();
   const int head = static_cast<int>(blockIdx.x);
   const int kv_head = head / a.group_size;
   float* const q = reinterpret_cast<float*>(dynamic_shared());
-  float* const k = q + a.head_dim;
-  auto* const last_k = reinterpret_cast<std::uint16_t*>(k + a.head_dim);
-  std::uint16_t* const last_v = last_k + a.head_dim;
+  float* const k = q + size;
+  auto* const last_k = reinterpret_cast<std::uint16_t*>(k + size);
+  std::uint16_t* const last_v = last_k + size;
   AttentionPlace place{shared.lanes, shared.warps, shared.tiles[0],
-                       reinterpret_cast<float*>(last_v + a.head_dim)};
+                       reinterpret_cast<float*>(last_v + size)};
   if (a.scratch != nullptr) place.scores = a.scratch + blockIdx.x * a.capacity;
 
-  wait_for_previous();
+  // The position and the rows of earlier tokens were there before this token's first kernel.
   const int position = a.state->position;
-  for (int c = i; c < a.head_dim; c += kAttentionThreads) {
-    q[c] = a.q[head * a.head_dim + c];
-    k[c] = a.k[kv_head * a.head_dim + c];
-    last_v[c] = half_bits(a.v[kv_head * a.head_dim + c]);
+  const auto offset = static_cast<std::size_t>(kv_head * size);
+  const HeadCache cache{a.k_cache + offset, a.v_cache + offset, last_k,  last_v,
+                        a.stride,           position + 1,       position};
+  prefetch_cache(a, cache, head % a.group_size);
+  start_values(cache, ValueTiles<kHeadDim>{head_dim, 0}, place.tiles);
+  const RopeInputs inputs(a, position);
+  wait_for_previous();
+  for (int c = i; c < size; c += kAttentionThreads) {
+    q[c] = a.q[head * size + c];
+    k[c] = a.k[kv_head * size + c];
+    last_v[c] = half_bits(a.v[kv_head * size + c]);
   }
   __syncthreads();
-  norm_and_rope(a, position, q, k, lanes);
+  norm_and_rope(a, inputs, q, k, lanes);
 
-  const std::size_t offset = static_cast<std::size_t>(kv_head * a.head_dim);
   const std::size_t row = static_cast<std::size_t>(position) * a.stride + offset;
   const bool writes_cache = head % a.group_size == 0;
-  for (int c = i; c < a.head_dim; c += kAttentionThreads) {
+  for (int c = i; c < size; c += kAttentionThreads) {
     last_k[c] = half_bits(k[c]);
     if (writes_cache) {
       a.k_cache[row + static_cast<std::size_t>(c)] = last_k[c];
@@ -274,13 +364,11 @@ __global__ void __launch_bounds__(kAttentionThreads) decode_attention_kernel(Att
     }
   }
   __syncthreads();
-  const HeadCache cache{a.k_cache + offset, a.v_cache + offset, last_k, last_v,
-                        a.stride,           position + 1};
-  attention_scores(q, a.head_dim, cache, a.scale, place.scores);
+  attention_scores(q, head_dim, cache, a.scale, place.scores);
   const float denominator = attention_softmax(place, cache.kv_len);
-  attention_values(place, cache, a.head_dim, denominator, [&](int c, float y) {
+  attention_values(place, cache, head_dim, denominator, [&](int c, float y) {
     // The columns of a warp are a block: head_dim is a multiple of 32.
-    const int block = (head * a.head_dim + c) / 32;
+    const int block = (head * size + c) / 32;
     quantize_block(y, a.out_q + 32 * block, a.out_meta + block);
   });
 }
@@ -324,10 +412,11 @@ __global__ void __launch_bounds__(kThreads)
     const int c = i + kLanes * j;
     ahead[j] = c < w.columns ? Stored::load(from, c) : 0.0f;
   }
+  const Gains gains(weight, w.columns);
   start_next();
   wait_for_previous();
   const SharedRow x(dynamic_shared(), w.columns);
-  normalise(hidden, weight, w.columns, epsilon, x);
+  normalise(hidden, weight, gains, w.columns, epsilon, x);
   float sum = 0.0f;
 #pragma unroll
   for (int j = 0; j < kRouterAhead; ++j) {
@@ -365,14 +454,50 @@ struct GateUpArguments {
   std::int8_t* inner_q;  // [k, inner_stride]
   ActivationMeta* inner_meta;
   std::size_t inner_stride;
+  const std::uint8_t* down;  // What the next kernel reads of the chosen experts.
+  std::size_t down_stride;
   int num_experts;
   int num_experts_per_tok;
   bool norm_topk_prob;
 };
 
-// grid: (blocks of 32 rows, ranks)
-__global__ void __launch_bounds__(kThreads, 2) gate_up_kernel(GateUpArguments a) {
+// As multiply, for one super-block and kGroups groups that all exist: fewer tiles on their way at a
+// time, fewer registers.
+template <TensorType kType, int kGroups, int kAhead>
+__device__ inline void multiply_in_turn(const Groups& groups, int s, const ActivationLane& x,
+                                        float* sums) {
+  constexpr std::size_t kTileBytes = 8 * Fragment<kType>::kBlockBytes;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  Fragment<kType> fragments[kGroups];
+  const auto load = [&](int g) {
+    const auto tile = static_cast<std::size_t>(g * groups.super_blocks + s);
+    fragments[g].load(groups.tiles + tile * kTileBytes, lane);
+  };
+#pragma unroll
+  for (int g = 0; g < kAhead; ++g) load(g);
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    if (g + kAhead < kGroups) load(g + kAhead);
+    const float sum = super_block_sum(Unpacked<kType>(fragments[g], lane % 4).dot(x));
+    if (lane % 4 == 0) sums[(g * groups.super_blocks + s) * 8 + lane / 4] = sum;
+  }
+}
+
+// Brings block `part` of `parts` of `bytes` at `from` into the second-level cache.
+__device__ inline void prefetch_part(const std::uint8_t* from, std::size_t bytes, unsigned part,
+                                     unsigned parts) {
+  const auto lines = static_cast<unsigned>((bytes + 127) / 128);
+  const unsigned end = (part + 1) * lines / parts;
+  for (unsigned line = part * lines / parts + threadIdx.x; line < end; line += blockDim.x) {
+    prefetch_line(from + static_cast<std::size_t>(line) * 128);
+  }
+}
+
+// grid: (blocks of 32 rows, ranks); half of the warps for gate_proj, half for up_proj. Two blocks
+// fit a multiprocessor, so that all blocks run at once.
+__global__ void __launch_bounds__(kGateUpThreads, 2) gate_up_kernel(GateUpArguments a) {
   __shared__ int chosen;
+  __shared__ unsigned bits[128];
   start_next();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -382,28 +507,33 @@ __global__ void __launch_bounds__(kThreads, 2) gate_up_kernel(GateUpArguments a)
   float* const up_sums = gate_sums + kExpertGroups * 8 * super_blocks;
 
   wait_for_previous();
-  if (warp == 0) {
+  if (a.num_experts <= 128) {
+    find_rank(a.logits, a.num_experts, rank, bits, [&](int id) { chosen = id; });
+  } else if (warp == 0) {
     top_k(a.logits, a.num_experts, rank + 1, [&](int r, int id) {
       // Past the end only when logits are not finite, which route_token reports.
       if (r == rank) chosen = min(id, a.num_experts - 1);
     });
   }
-  if (warp == 1 && blockIdx.x == 0 && rank == 0) {
-    route_token(a.logits, a.num_experts, a.num_experts_per_tok, a.norm_topk_prob, nullptr,
-                a.layer_key, a.ids, a.weights, &a.state->router_error);
-  }
   __syncthreads();
   const auto expert = static_cast<std::size_t>(chosen);
   const int first = static_cast<int>(blockIdx.x) * kExpertGroups;
-  const auto product = [&](const TypedMatrix& matrix, float* sums) {
-    const Groups groups =
-        matrix.groups(matrix.w.data + expert * matrix.w.expert_stride, first, kExpertGroups);
+  const bool is_up = warp >= kGateUpWarps / 2;
+  const TypedMatrix& matrix = is_up ? a.up : a.gate;
+  const Groups groups =
+      matrix.groups(matrix.w.data + expert * matrix.w.expert_stride, first, kExpertGroups);
+  for (int s = warp % (kGateUpWarps / 2); s < super_blocks; s += kGateUpWarps / 2) {
+    ActivationLane x;
+    x.load(a.q, a.meta, s, lane % 4);
     with_type(matrix.type, [&]<TensorType kType>() {
-      multiply<kType, kExpertGroups, 1>(groups, warp, kWarps, a.q, a.meta, sums, [] {});
+      multiply_in_turn<kType, kExpertGroups, 1>(groups, s, x, is_up ? up_sums : gate_sums);
     });
-  };
-  product(a.gate, gate_sums);
-  product(a.up, up_sums);
+  }
+  prefetch_part(a.down + expert * a.down_stride, a.down_stride, blockIdx.x, gridDim.x);
+  if (blockIdx.x == 0 && rank == 0 && warp == kGateUpWarps - 1) {
+    route_token(a.logits, a.num_experts, a.num_experts_per_tok, a.norm_topk_prob, nullptr,
+                a.layer_key, a.ids, a.weights, &a.state->router_error);
+  }
   __syncthreads();
   if (warp != 0) return;
   const float gate = ordered_sum(gate_sums, lane / 8, lane % 8, super_blocks);
@@ -465,7 +595,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         if (batch != static_cast<int>(blockIdx.x)) return;
         start_next();
         wait_for_previous();
-        normalise(hidden, weight, size, epsilon, row);
+        normalise(hidden, weight, Gains(weight, size), size, epsilon, row);
       });
       __syncthreads();
       if (i < 8 * groups.count) {
@@ -484,7 +614,7 @@ bool is_tiled(const DeviceMatrix& matrix) {
   return matrix.is_quantized() && matrix.columns % 256 == 0 && matrix.tiled_rows == matrix.rows;
 }
 
-void qkv(const Context& context, const DecodeShape& shape, const DeviceLayer& layer,
+void qkv(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
          const DecodeBuffers& buffers) {
   QkvArguments a;
   a.matrix[0] = TypedMatrix(layer.q_proj);
@@ -502,11 +632,11 @@ void qkv(const Context& context, const DecodeShape& shape, const DeviceLayer& la
   const std::size_t shared =
       SharedRow::bytes(shape.hidden_size) + sums_bytes(kQkvGroups, shape.hidden_size);
   Launch{dim3(static_cast<unsigned>(blocks)), dim3(kThreads), shared, true}(
-      context, qkv_kernel, a, buffers.hidden, layer.input_layernorm,
+      stream, qkv_kernel, a, buffers.hidden, layer.input_layernorm,
       static_cast<int>(shape.hidden_size), shape.rms_norm_eps);
 }
 
-void attend(const Context& context, const DecodeShape& shape, const DeviceLayer& layer,
+void attend(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
             const LayerCache& cache, const DecodeBuffers& buffers) {
   const AttentionShape& heads = shape.heads;
   const bool in_shared = attention_scratch(heads, shape.capacity) == 0;
@@ -531,17 +661,30 @@ void attend(const Context& context, const DecodeShape& shape, const DeviceLayer&
   a.epsilon = shape.rms_norm_eps;
   a.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
   const std::size_t shared = heads.head_dim * 12 + (in_shared ? shape.capacity * sizeof(float) : 0);
-  Launch{dim3(static_cast<unsigned>(heads.num_attention_heads)), dim3(kAttentionThreads), shared,
-         true}(context, decode_attention_kernel, a);
+  const Launch launch{dim3(static_cast<unsigned>(heads.num_attention_heads)),
+                      dim3(kAttentionThreads), shared, true, true};
+  if (a.head_dim == 128) {
+    launch(stream, decode_attention_kernel<128>, a, HeadDim<128>{a.head_dim});
+  } else {
+    launch(stream, decode_attention_kernel<0>, a, HeadDim<0>{a.head_dim});
+  }
 }
 
-void router(const Context& context, const DecodeShape& shape, const DeviceLayer& layer,
+void o_proj(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
+            const DecodeBuffers& buffers) {
+  Launch{dim3(blocks_for(shape.hidden_size, 8 * kOutGroups)), dim3(kThreads),
+         sums_bytes(kOutGroups, shape.heads.query_size()),
+         true}(stream, o_proj_kernel, TypedMatrix(layer.o_proj), buffers.heads.q,
+               buffers.heads.meta, buffers.hidden);
+}
+
+void router(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
             const DecodeBuffers& buffers) {
   const MatrixArgument w(layer.router);
   const Launch launch{dim3(blocks_for(layer.router.rows, 2)), dim3(kThreads),
                       SharedRow::bytes(shape.hidden_size), true};
   const auto with = [&](auto kernel) {
-    launch(context, kernel, w, buffers.hidden, layer.post_attention_layernorm, shape.rms_norm_eps,
+    launch(stream, kernel, w, buffers.hidden, layer.post_attention_layernorm, shape.rms_norm_eps,
            buffers.router_logits, buffers.ffn_norm.q, buffers.ffn_norm.meta);
   };
   switch (layer.router.type) {
@@ -556,7 +699,7 @@ void router(const Context& context, const DecodeShape& shape, const DeviceLayer&
   }
 }
 
-void experts(const Context& context, const DecodeShape& shape, const DeviceLayer& layer,
+void gate_up(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
              std::size_t layer_index, const DecodeBuffers& buffers) {
   GateUpArguments a{};
   a.gate = TypedMatrix(layer.gate_proj);
@@ -571,17 +714,23 @@ void experts(const Context& context, const DecodeShape& shape, const DeviceLayer
   a.inner_q = buffers.inner.q;
   a.inner_meta = buffers.inner.meta;
   a.inner_stride = buffers.inner.stride;
+  a.down = layer.down_proj.data;
+  a.down_stride = layer.down_proj.expert_stride;
   a.num_experts = static_cast<int>(shape.num_experts);
   a.num_experts_per_tok = static_cast<int>(shape.num_experts_per_tok);
   a.norm_topk_prob = shape.norm_topk_prob;
   const auto ranks = static_cast<unsigned>(shape.num_experts_per_tok);
   const dim3 grid(static_cast<unsigned>(shape.moe_intermediate_size / 32), ranks);
-  Launch{grid, dim3(kThreads), 2 * sums_bytes(kExpertGroups, shape.hidden_size), true}(
-      context, gate_up_kernel, a);
+  Launch{grid, dim3(kGateUpThreads), 2 * sums_bytes(kExpertGroups, shape.hidden_size), true}(
+      stream, gate_up_kernel, a);
+}
 
+void down(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
+          const DecodeBuffers& buffers) {
+  const auto ranks = static_cast<unsigned>(shape.num_experts_per_tok);
   const std::size_t shared = ranks * (sums_bytes(1, shape.moe_intermediate_size) + 32);
   Launch{dim3(static_cast<unsigned>(shape.hidden_size / 8)), dim3(ranks * kWarp), shared, true}(
-      context, down_kernel, TypedMatrix(layer.down_proj), buffers.ids, buffers.weights,
+      stream, down_kernel, TypedMatrix(layer.down_proj), buffers.ids, buffers.weights,
       buffers.inner.q, buffers.inner.meta, buffers.inner.stride, buffers.hidden);
 }
 
@@ -605,28 +754,27 @@ bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head) {
              kMaxShared;
 }
 
-void decode_layer(const Context& context, const DecodeShape& shape, const DeviceLayer& layer,
-                  const LayerCache& cache, std::size_t layer_index, const DecodeBuffers& buffers) {
+void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
+                  const LayerCache& cache, std::size_t layer_index, const DecodeBuffers& buffers,
+                  unsigned parts) {
   CHECK(can_fuse(shape, layer));
-  qkv(context, shape, layer, buffers);
-  attend(context, shape, layer, cache, buffers);
-  Launch{dim3(blocks_for(shape.hidden_size, 8 * kOutGroups)), dim3(kThreads),
-         sums_bytes(kOutGroups, shape.heads.query_size()),
-         true}(context, o_proj_kernel, TypedMatrix(layer.o_proj), buffers.heads.q,
-               buffers.heads.meta, buffers.hidden);
-  router(context, shape, layer, buffers);
-  experts(context, shape, layer, layer_index, buffers);
+  if (parts & kPartQkv) qkv(stream, shape, layer, buffers);
+  if (parts & kPartAttention) attend(stream, shape, layer, cache, buffers);
+  if (parts & kPartOut) o_proj(stream, shape, layer, buffers);
+  if (parts & kPartRouter) router(stream, shape, layer, buffers);
+  if (parts & kPartGateUp) gate_up(stream, shape, layer, layer_index, buffers);
+  if (parts & kPartDown) down(stream, shape, layer, buffers);
 }
 
-void decode_lm_head(const Context& context, const DecodeShape& shape, const float* norm,
+void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
                     const DeviceMatrix& lm_head, const DecodeBuffers& buffers) {
   CHECK(can_fuse_lm_head(shape, lm_head));
   const std::size_t shared =
       SharedRow::bytes(shape.hidden_size) + 2 * sums_bytes(kHeadGroups, shape.hidden_size);
   const unsigned batches = blocks_for(lm_head.rows, 8 * kHeadGroups);
-  const auto resident = static_cast<unsigned>(2 * context.device().num_multiprocessors);
+  const auto resident = static_cast<unsigned>(2 * stream.num_multiprocessors);
   Launch{dim3(batches < resident ? batches : resident), dim3(kThreads), shared, true}(
-      context, lm_head_kernel, TypedMatrix(lm_head), buffers.hidden, norm, shape.rms_norm_eps,
+      stream, lm_head_kernel, TypedMatrix(lm_head), buffers.hidden, norm, shape.rms_norm_eps,
       buffers.logits);
 }
 

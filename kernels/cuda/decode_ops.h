@@ -9,9 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/attention.h"
-#include "kernels/cuda/device.h"
+#include "kernels/attention_shape.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/stream.h"
 
 namespace refute::cuda {
 
@@ -64,14 +64,22 @@ struct DecodeBuffers {
 bool can_fuse(const DecodeShape& shape, const DeviceLayer& layer);
 bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head);
 
-// Kernels that one fused layer launches.
-inline constexpr std::uint64_t kFusedLayerLaunches = 6;
+// The kernels of a layer, so that their times can be told apart; anything but kAllParts gives no
+// useful result.
+inline constexpr unsigned kPartQkv = 1;
+inline constexpr unsigned kPartAttention = 2;
+inline constexpr unsigned kPartOut = 4;
+inline constexpr unsigned kPartRouter = 8;
+inline constexpr unsigned kPartGateUp = 16;
+inline constexpr unsigned kPartDown = 32;
+inline constexpr unsigned kAllParts = 63;
 
 // hidden, in place, through one layer. Precondition: can_fuse.
-void decode_layer(const Context& context, const DecodeShape& shape, const DeviceLayer& layer,
-                  const LayerCache& cache, std::size_t layer_index, const DecodeBuffers& buffers);
+void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
+                  const LayerCache& cache, std::size_t layer_index, const DecodeBuffers& buffers,
+                  unsigned parts = kAllParts);
 // logits = lm_head (norm (hidden)). Precondition: can_fuse_lm_head.
-void decode_lm_head(const Context& context, const DecodeShape& shape, const float* norm,
+void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
                     const DeviceMatrix& lm_head, const DecodeBuffers& buffers);
 
 }  // namespace refute::cuda

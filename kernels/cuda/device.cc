@@ -58,7 +58,8 @@ Result<Context> Context::create() {
   if (error != cudaSuccess) return no_device(device.name + ": " + cudaGetErrorString(error));
   cudaStream_t stream = nullptr;
   CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  context.stream_.reset(stream);
+  context.owned_stream_.reset(stream);
+  context.stream_ = {stream, device.num_multiprocessors};
   return context;
 }
 

@@ -1,11 +1,9 @@
-// The CUDA device as the host sees it: a context with one stream, memory that frees itself, and
-// CUDA_CHECK. Only in builds with CUDA.
+// The CUDA device as the host sees it: a context with one stream, and memory that frees itself.
+// Only in builds with CUDA.
 //
 // No device, a driver that is too old and memory that could not be had are Results; every other
 // CUDA error is sticky, so CUDA_CHECK aborts: an aborted run never passes.
 #pragma once
-
-#include <cuda_runtime_api.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -13,19 +11,10 @@
 #include <string>
 #include <utility>
 
+#include "kernels/cuda/stream.h"
 #include "kernels/result.h"
 
 namespace refute::cuda {
-
-[[noreturn]] void cuda_check_failed(cudaError_t error, const char* call, const char* file,
-                                    int line);
-
-#define CUDA_CHECK(call)                                                              \
-  do {                                                                                \
-    const cudaError_t cuda_check_error = (call);                                      \
-    if (cuda_check_error != cudaSuccess)                                              \
-      ::refute::cuda::cuda_check_failed(cuda_check_error, #call, __FILE__, __LINE__); \
-  } while (false)
 
 // kOutOfMemory naming `what`, the bytes asked for and the bytes there are.
 Error out_of_memory(const std::string& what, std::size_t bytes);
@@ -132,12 +121,14 @@ class Context {
   static Result<Context> create();
 
   const DeviceInfo& device() const { return device_; }
-  cudaStream_t stream() const { return stream_.get(); }
+  // What the ops take.
+  operator const Stream&() const { return stream_; }
+  cudaStream_t stream() const { return stream_.handle; }
   void synchronize() const { CUDA_CHECK(cudaStreamSynchronize(stream())); }
 
   // Kernels launched through this context so far (a graph's nodes count with every replay).
-  std::uint64_t launches() const { return launches_; }
-  void count_launches(std::uint64_t count) const { launches_ += count; }
+  std::uint64_t launches() const { return stream_.launches; }
+  void count_launches(std::uint64_t count) const { stream_.launches += count; }
 
   // Waits until the copy is done. Sizes in elements.
   template <typename T>
@@ -157,8 +148,8 @@ class Context {
   void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) const;
 
   DeviceInfo device_;
-  std::unique_ptr<CUstream_st, StreamDeleter> stream_;
-  mutable std::uint64_t launches_ = 0;
+  std::unique_ptr<CUstream_st, StreamDeleter> owned_stream_;
+  Stream stream_;
 };
 
 }  // namespace refute::cuda

@@ -102,52 +102,50 @@ unsigned grid_rows(std::size_t rows) {
 
 }  // namespace
 
-void rms_norm(const Context& context, const float* x, const float* weight, std::size_t num_rows,
+void rms_norm(const Stream& stream, const float* x, const float* weight, std::size_t num_rows,
               std::size_t size, float epsilon, float* y) {
   CHECK(size > 0);
-  Launch{dim3(static_cast<unsigned>(num_rows)), dim3(kLanes)}(context, rms_norm_kernel, x, weight,
+  Launch{dim3(static_cast<unsigned>(num_rows)), dim3(kLanes)}(stream, rms_norm_kernel, x, weight,
                                                               static_cast<int>(size), epsilon, y);
 }
 
-void quantize_activations(const Context& context, const float* x, std::size_t rows,
+void quantize_activations(const Stream& stream, const float* x, std::size_t rows,
                           std::size_t columns, const DeviceActivations& activations) {
   CHECK(columns % kActivationBlock == 0);
   CHECK(activations.stride == DeviceActivations::stride_for(columns));
   const dim3 grid(blocks_for(activations.stride, kThreads), grid_rows(rows));
-  Launch{grid, dim3(kThreads)}(context, quantize_kernel, x, static_cast<int>(columns),
-                               activations.q, activations.meta,
-                               static_cast<int>(activations.stride));
+  Launch{grid, dim3(kThreads)}(stream, quantize_kernel, x, static_cast<int>(columns), activations.q,
+                               activations.meta, static_cast<int>(activations.stride));
 }
 
-void rope(const Context& context, const float* cosines, const float* sines,
+void rope(const Stream& stream, const float* cosines, const float* sines,
           const std::int32_t* position, std::size_t num_tokens, std::size_t num_heads,
           std::size_t head_dim, float* x) {
   CHECK(head_dim % 2 == 0);
   Launch{dim3(static_cast<unsigned>(num_heads), grid_rows(num_tokens)), dim3(64)}(
-      context, rope_kernel, cosines, sines, position, static_cast<int>(head_dim / 2), x);
+      stream, rope_kernel, cosines, sines, position, static_cast<int>(head_dim / 2), x);
 }
 
-void append_to_cache(const Context& context, const float* x, const std::int32_t* position,
+void append_to_cache(const Stream& stream, const float* x, const std::int32_t* position,
                      std::size_t num_tokens, std::size_t columns, std::uint16_t* cache) {
   const std::size_t size = num_tokens * columns;
-  Launch{dim3(blocks_for(size, kThreads)), dim3(kThreads)}(context, append_kernel, x, position,
-                                                           size, columns, cache);
+  Launch{dim3(blocks_for(size, kThreads)), dim3(kThreads)}(stream, append_kernel, x, position, size,
+                                                           columns, cache);
 }
 
-void swiglu(const Context& context, const float* gate, const float* up, std::size_t size,
-            float* y) {
-  Launch{dim3(blocks_for(size, kThreads)), dim3(kThreads)}(context, swiglu_kernel, gate, up, size,
+void swiglu(const Stream& stream, const float* gate, const float* up, std::size_t size, float* y) {
+  Launch{dim3(blocks_for(size, kThreads)), dim3(kThreads)}(stream, swiglu_kernel, gate, up, size,
                                                            y);
 }
 
-void add(const Context& context, const float* a, const float* b, std::size_t size, float* y) {
-  Launch{dim3(blocks_for(size, kThreads)), dim3(kThreads)}(context, add_kernel, a, b, size, y);
+void add(const Stream& stream, const float* a, const float* b, std::size_t size, float* y) {
+  Launch{dim3(blocks_for(size, kThreads)), dim3(kThreads)}(stream, add_kernel, a, b, size, y);
 }
 
-void combine(const Context& context, const float* expert_out, const float* weights,
+void combine(const Stream& stream, const float* expert_out, const float* weights,
              std::size_t num_tokens, std::size_t num_experts_per_tok, std::size_t size, float* y) {
   const dim3 grid(blocks_for(size, kThreads), grid_rows(num_tokens));
-  Launch{grid, dim3(kThreads)}(context, combine_kernel, expert_out, weights,
+  Launch{grid, dim3(kThreads)}(stream, combine_kernel, expert_out, weights,
                                static_cast<int>(num_experts_per_tok), size, y);
 }
 

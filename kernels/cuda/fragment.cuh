@@ -50,8 +50,10 @@ __device__ inline std::uint16_t load_half(const std::uint8_t* from) {
 struct ActivationLane {
   int q[16];
   float d[2];
-  int first_sum[2];   // Over the first 16 of each block of 32,
-  int second_sum[2];  // and the second.
+  int sums[2];  // Of each block: over its first 16 in the lower half, its second in the upper one.
+
+  __device__ int first_sum(int b) const { return static_cast<std::int16_t>(sums[b] & 0xffff); }
+  __device__ int second_sum(int b) const { return sums[b] >> 16; }
 
   // q, meta: of the token's row, in global or shared memory.
   __device__ void load(const std::int8_t* q_row, const ActivationMeta* meta_row, int s, int p) {
@@ -67,10 +69,8 @@ struct ActivationLane {
     const int4 meta = *reinterpret_cast<const int4*>(meta_row + 8 * s + 2 * p);
     d[0] = __int_as_float(meta.x);
     d[1] = __int_as_float(meta.z);
-    first_sum[0] = static_cast<std::int16_t>(meta.y & 0xffff);
-    second_sum[0] = meta.y >> 16;
-    first_sum[1] = static_cast<std::int16_t>(meta.w & 0xffff);
-    second_sum[1] = meta.w >> 16;
+    sums[0] = meta.y;
+    sums[1] = meta.w;
   }
 };
 
@@ -119,7 +119,7 @@ struct UnpackedWithMin {
   }
   __device__ float block(const ActivationLane& x, int b) const {
     const int dot = dot_16(q + 8 * b, x, 8 * b) + dot_16(q + 8 * b + 4, x, 8 * b + 4);
-    const float minimum = __int2float_rn(min[b] * (x.first_sum[b] + x.second_sum[b]));
+    const float minimum = __int2float_rn(min[b] * (x.first_sum(b) + x.second_sum(b)));
     return __fmaf_rn(d, __int2float_rn(scale[b] * dot), -__fmul_rn(dmin, minimum));
   }
   __device__ float dot(const ActivationLane& x) const {
@@ -275,8 +275,8 @@ struct Unpacked<TensorType::kQ6_K> {
     d = from_half_bits(f.d);
   }
   __device__ float block(const ActivationLane& x, int b) const {
-    const int first = dot_16(q + 8 * b, x, 8 * b) - 32 * x.first_sum[b];
-    const int second = dot_16(q + 8 * b + 4, x, 8 * b + 4) - 32 * x.second_sum[b];
+    const int first = dot_16(q + 8 * b, x, 8 * b) - 32 * x.first_sum(b);
+    const int second = dot_16(q + 8 * b + 4, x, 8 * b + 4) - 32 * x.second_sum(b);
     return __fmul_rn(d, __int2float_rn(scale[2 * b] * first + scale[2 * b + 1] * second));
   }
   __device__ float dot(const ActivationLane& x) const {

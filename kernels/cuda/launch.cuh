@@ -3,12 +3,12 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/stream.h"
 
 namespace refute::cuda {
 namespace {
 
-// Launches on the context's stream. `overlap` lets the kernel start before the ones in front of it
+// Launches on a stream. `overlap` lets the kernel start before the ones in front of it
 // have finished (programmatic dependent launch): it must call wait_for_previous() before it touches
 // anything that another kernel writes, and so must every kernel after it in the stream.
 struct Launch {
@@ -16,11 +16,16 @@ struct Launch {
   dim3 block;
   std::size_t shared_bytes = 0;
   bool overlap = false;
+  bool large_shared = false;  // Static and dynamic together may pass 48 KiB.
 
   template <typename... Parameters, typename... Arguments>
-  void operator()(const Context& context, void (*kernel)(Parameters...),
+  void operator()(const Stream& stream, void (*kernel)(Parameters...),
                   Arguments&&... arguments) const {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    if (large_shared) {
+      CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(shared_bytes)));
+    }
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -28,11 +33,11 @@ struct Launch {
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared_bytes;
-    config.stream = context.stream();
+    config.stream = stream.handle;
     config.attrs = &attribute;
     config.numAttrs = overlap ? 1 : 0;
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
-    context.count_launches(1);
+    ++stream.launches;
   }
 };
 

@@ -138,15 +138,14 @@ unsigned grid_rows(std::size_t rows) {
   return static_cast<unsigned>(rows);
 }
 
-void launch_quantized(const Context& context, const DeviceMatrix& weight,
-                      const DeviceActivations& x, std::size_t num_tiles, const TokenTiles& tiles,
-                      float* y) {
+void launch_quantized(const Stream& stream, const DeviceMatrix& weight, const DeviceActivations& x,
+                      std::size_t num_tiles, const TokenTiles& tiles, float* y) {
   CHECK(x.stride == DeviceActivations::stride_for(weight.columns));
   const MatrixArgument w(weight);
   const Launch launch{dim3(blocks_for(weight.rows, 8 * kWarpsPerBlock), grid_rows(num_tiles)),
                       dim3(kThreads)};
   const auto with = [&](auto kernel) {
-    launch(context, kernel, w, x.q, x.meta, x.stride, tiles, y);
+    launch(stream, kernel, w, x.q, x.meta, x.stride, tiles, y);
   };
   switch (weight.type) {
     case TensorType::kQ8_0:
@@ -162,14 +161,14 @@ void launch_quantized(const Context& context, const DeviceMatrix& weight,
   }
 }
 
-void launch_float(const Context& context, const DeviceMatrix& weight, const float* x,
+void launch_float(const Stream& stream, const DeviceMatrix& weight, const float* x,
                   const std::int32_t* ids, std::size_t slots_per_row, std::size_t num_slots,
                   float* y) {
   const MatrixArgument w(weight);
   const Launch launch{dim3(blocks_for(weight.rows, kWarpsPerBlock), grid_rows(num_slots)),
                       dim3(kThreads)};
   const auto with = [&](auto kernel) {
-    launch(context, kernel, w, x, ids, static_cast<int>(slots_per_row), y);
+    launch(stream, kernel, w, x, ids, static_cast<int>(slots_per_row), y);
   };
   switch (weight.type) {
     case TensorType::kF32:
@@ -185,19 +184,19 @@ void launch_float(const Context& context, const DeviceMatrix& weight, const floa
 
 }  // namespace
 
-void matmul_quantized(const Context& context, const DeviceMatrix& weight,
-                      const DeviceActivations& x, std::size_t num_tokens, float* y) {
+void matmul_quantized(const Stream& stream, const DeviceMatrix& weight, const DeviceActivations& x,
+                      std::size_t num_tokens, float* y) {
   TokenTiles tiles;
   tiles.num_rows = static_cast<int>(num_tokens);
-  launch_quantized(context, weight, x, (num_tokens + kTileTokens - 1) / kTileTokens, tiles, y);
+  launch_quantized(stream, weight, x, (num_tokens + kTileTokens - 1) / kTileTokens, tiles, y);
 }
 
-void matmul_float(const Context& context, const DeviceMatrix& weight, const float* x,
+void matmul_float(const Stream& stream, const DeviceMatrix& weight, const float* x,
                   std::size_t num_tokens, float* y) {
-  launch_float(context, weight, x, nullptr, 1, num_tokens, y);
+  launch_float(stream, weight, x, nullptr, 1, num_tokens, y);
 }
 
-void matmul_slots_quantized(const Context& context, const DeviceMatrix& weight,
+void matmul_slots_quantized(const Stream& stream, const DeviceMatrix& weight,
                             const DeviceActivations& x, std::size_t slots_per_row,
                             const DeviceSlots& slots, std::size_t num_slots,
                             std::size_t num_experts, float* y) {
@@ -205,26 +204,26 @@ void matmul_slots_quantized(const Context& context, const DeviceMatrix& weight,
   tiles.slots = slots;
   tiles.num_rows = static_cast<int>(num_slots);
   tiles.slots_per_row = static_cast<int>(slots_per_row);
-  launch_quantized(context, weight, x, DeviceSlots::max_tiles(num_slots, num_experts), tiles, y);
+  launch_quantized(stream, weight, x, DeviceSlots::max_tiles(num_slots, num_experts), tiles, y);
 }
 
-void matmul_slots_float(const Context& context, const DeviceMatrix& weight, const float* x,
+void matmul_slots_float(const Stream& stream, const DeviceMatrix& weight, const float* x,
                         std::size_t slots_per_row, const std::int32_t* ids, std::size_t num_slots,
                         float* y) {
-  launch_float(context, weight, x, ids, slots_per_row, num_slots, y);
+  launch_float(stream, weight, x, ids, slots_per_row, num_slots, y);
 }
 
-void embed(const Context& context, const DeviceMatrix& embed_tokens, const std::int32_t* tokens,
+void embed(const Stream& stream, const DeviceMatrix& embed_tokens, const std::int32_t* tokens,
            std::size_t num_tokens, float* y) {
   const MatrixArgument w(embed_tokens);
   const dim3 by_quarter(blocks_for(static_cast<std::size_t>(w.super_blocks()) * 4, 64),
                         grid_rows(num_tokens));
   const auto quantized = [&](auto kernel) {
-    Launch{by_quarter, dim3(64)}(context, kernel, w, tokens, y);
+    Launch{by_quarter, dim3(64)}(stream, kernel, w, tokens, y);
   };
   const dim3 by_element(blocks_for(embed_tokens.columns, 256), grid_rows(num_tokens));
   const auto plain = [&](auto kernel) {
-    Launch{by_element, dim3(256)}(context, kernel, w, tokens, y);
+    Launch{by_element, dim3(256)}(stream, kernel, w, tokens, y);
   };
   switch (embed_tokens.type) {
     case TensorType::kF32:

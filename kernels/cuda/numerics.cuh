@@ -93,12 +93,12 @@ __device__ inline void quantize_block(float x, std::int8_t* q, ActivationMeta* m
     value = static_cast<int>(fminf(fmaxf(rounded, -127.0f), 127.0f));
   }
   q[lane] = static_cast<std::int8_t>(value);
-  int sum = value;  // Over this half of 16.
-#pragma unroll
-  for (int h = 8; h > 0; h /= 2) sum += __shfl_xor_sync(kAllLanes, sum, h);
-  const int second = __shfl_sync(kAllLanes, sum, 16);
+  // Both sums in one: that of the second 16 in the upper half of the word.
+  const int packed = lane < 16 ? value : value * 65536;
+  const int total = __reduce_add_sync(kAllLanes, packed);
+  const int first = static_cast<std::int16_t>(total & 0xffff);
   if (lane == 0) {
-    *meta = {d, static_cast<std::int16_t>(sum), static_cast<std::int16_t>(second)};
+    *meta = {d, static_cast<std::int16_t>(first), static_cast<std::int16_t>((total - first) >> 16)};
   }
 }
 
@@ -118,6 +118,10 @@ __device__ inline void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+// Brings a line of 128 bytes into the second-level cache.
+__device__ inline void prefetch_line(const void* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
 }
 // Lets the next kernel start; it still waits in wait_for_previous for this one to end.
 __device__ inline void start_next() {

@@ -1,14 +1,14 @@
 // The ops on the GPU, one kernel each, bit for bit the results of cpu:: (formulas, shapes and
 // orders of summation: kernels/*.h). All pointers are device memory, all calls asynchronous on the
-// context's stream. decode_ops.h has the fused ones that decode one token.
+// stream. decode_ops.h has the fused ones that decode one token.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/attention.h"
-#include "kernels/cuda/device.h"
-#include "kernels/quant/tensor_type.h"
+#include "kernels/attention_shape.h"
+#include "kernels/cuda/stream.h"
+#include "kernels/quant/tensor_type_id.h"
 
 namespace refute::cuda {
 
@@ -22,7 +22,10 @@ struct DeviceMatrix {
   std::size_t row_bytes = 0;
   std::size_t expert_stride = 0;
 
-  bool is_quantized() const { return tensor_type_info(type).is_quantized; }
+  bool is_quantized() const {
+    return type == TensorType::kQ8_0 || type == TensorType::kQ4_K || type == TensorType::kQ5_K ||
+           type == TensorType::kQ6_K;
+  }
 };
 
 // d and the sums of q over the first and the second 16 of a block of 32 activations.
@@ -77,65 +80,65 @@ struct DecodeState {
 };
 
 // y[t] = the row tokens[t] of embed_tokens   y [num_tokens, columns]
-void embed(const Context& context, const DeviceMatrix& embed_tokens, const std::int32_t* tokens,
+void embed(const Stream& stream, const DeviceMatrix& embed_tokens, const std::int32_t* tokens,
            std::size_t num_tokens, float* y);
 
 // x, y [num_rows, size], weight [size]. y may be x.
-void rms_norm(const Context& context, const float* x, const float* weight, std::size_t num_rows,
+void rms_norm(const Stream& stream, const float* x, const float* weight, std::size_t num_rows,
               std::size_t size, float epsilon, float* y);
 
 // x [rows, columns]
-void quantize_activations(const Context& context, const float* x, std::size_t rows,
+void quantize_activations(const Stream& stream, const float* x, std::size_t rows,
                           std::size_t columns, const DeviceActivations& activations);
 
 // y [num_tokens, rows] with a quantized weight, and with F32, F16 or BF16.
-void matmul_quantized(const Context& context, const DeviceMatrix& weight,
-                      const DeviceActivations& x, std::size_t num_tokens, float* y);
-void matmul_float(const Context& context, const DeviceMatrix& weight, const float* x,
+void matmul_quantized(const Stream& stream, const DeviceMatrix& weight, const DeviceActivations& x,
+                      std::size_t num_tokens, float* y);
+void matmul_float(const Stream& stream, const DeviceMatrix& weight, const float* x,
                   std::size_t num_tokens, float* y);
 
 // The same for every slot: y[slot] = expert ids[slot] times row slot / slots_per_row of x.
-void matmul_slots_quantized(const Context& context, const DeviceMatrix& weight,
+void matmul_slots_quantized(const Stream& stream, const DeviceMatrix& weight,
                             const DeviceActivations& x, std::size_t slots_per_row,
                             const DeviceSlots& slots, std::size_t num_slots,
                             std::size_t num_experts, float* y);
-void matmul_slots_float(const Context& context, const DeviceMatrix& weight, const float* x,
+void matmul_slots_float(const Stream& stream, const DeviceMatrix& weight, const float* x,
                         std::size_t slots_per_row, const std::int32_t* ids, std::size_t num_slots,
                         float* y);
 // ids [num_slots], each in [0, num_experts).
-void group_slots(const Context& context, const std::int32_t* ids, std::size_t num_slots,
+void group_slots(const Stream& stream, const std::int32_t* ids, std::size_t num_slots,
                  std::size_t num_experts, const DeviceSlots& slots);
 
 // Row t stands at position *position + t. cosines, sines [positions, head_dim / 2]; x [num_tokens,
 // num_heads * head_dim], in place.
-void rope(const Context& context, const float* cosines, const float* sines,
+void rope(const Stream& stream, const float* cosines, const float* sines,
           const std::int32_t* position, std::size_t num_tokens, std::size_t num_heads,
           std::size_t head_dim, float* x);
 
 // cache[*position + t] = float16 of x[t]   x [num_tokens, columns]
-void append_to_cache(const Context& context, const float* x, const std::int32_t* position,
+void append_to_cache(const Stream& stream, const float* x, const std::int32_t* position,
                      std::size_t num_tokens, std::size_t columns, std::uint16_t* cache);
 
 // Token t at position *position + t sees positions up to its own. `capacity` bounds them all;
 // scratch: attention_scratch(...) floats, or null where that is 0. head_dim: at most kMaxHeadDim.
 inline constexpr std::size_t kMaxHeadDim = 1024;
 std::size_t attention_scratch(const AttentionShape& shape, std::size_t capacity);
-void attention(const Context& context, const AttentionShape& shape, const float* q,
+void attention(const Stream& stream, const AttentionShape& shape, const float* q,
                const std::uint16_t* k, const std::uint16_t* v, const std::int32_t* position,
                std::size_t num_tokens, std::size_t capacity, float* scratch, float* y);
 
 // forced: ids chosen beforehand, or null. A row that is not finite gets ids 0 .. k-1 and weights of
 // NaN, and lowers *error to its error_key.
-void route(const Context& context, const float* logits, std::size_t num_tokens,
+void route(const Stream& stream, const float* logits, std::size_t num_tokens,
            std::size_t num_experts, std::size_t num_experts_per_tok, bool norm_topk_prob,
            const std::int32_t* forced, std::size_t layer, std::int32_t* ids, float* weights,
            std::uint64_t* error);
 
 // Elementwise over `size`; y may be an input.
-void swiglu(const Context& context, const float* gate, const float* up, std::size_t size, float* y);
-void add(const Context& context, const float* a, const float* b, std::size_t size, float* y);
+void swiglu(const Stream& stream, const float* gate, const float* up, std::size_t size, float* y);
+void add(const Stream& stream, const float* a, const float* b, std::size_t size, float* y);
 // expert_out [num_tokens * k, size], weights [num_tokens, k], y [num_tokens, size]
-void combine(const Context& context, const float* expert_out, const float* weights,
+void combine(const Stream& stream, const float* expert_out, const float* weights,
              std::size_t num_tokens, std::size_t num_experts_per_tok, std::size_t size, float* y);
 
 // The likeliest token (of equal logits the lowest id) becomes state->token and tokens[step]; the
@@ -146,10 +149,10 @@ struct ArgmaxPartial {
   float value;
   std::int32_t index;  // -1: a value that is not finite.
 };
-void argmax_step(const Context& context, const float* logits, std::size_t vocab_size,
+void argmax_step(const Stream& stream, const float* logits, std::size_t vocab_size,
                  ArgmaxPartial* partial, DecodeState* state, std::int32_t* tokens);
 
-// Bytes a second of a stream of reads over `bytes` at `data`, the best of a few passes.
-double measure_read_bandwidth(const Context& context, const std::uint8_t* data, std::size_t bytes);
+// Bytes a second of a stream of reads over `bytes` (many MiB) at `data`, the best of a few passes.
+double measure_read_bandwidth(const Stream& stream, const std::uint8_t* data, std::size_t bytes);
 
 }  // namespace refute::cuda

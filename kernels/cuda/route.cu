@@ -112,31 +112,31 @@ __global__ void argmax_step_kernel(const ArgmaxPartial* partial, int count, Deco
 
 }  // namespace
 
-void route(const Context& context, const float* logits, std::size_t num_tokens,
+void route(const Stream& stream, const float* logits, std::size_t num_tokens,
            std::size_t num_experts, std::size_t num_experts_per_tok, bool norm_topk_prob,
            const std::int32_t* forced, std::size_t layer, std::int32_t* ids, float* weights,
            std::uint64_t* error) {
   CHECK(num_experts_per_tok > 0 && num_experts_per_tok <= num_experts);
   Launch{dim3(static_cast<unsigned>(num_tokens)), dim3(kWarp)}(
-      context, route_kernel, logits, static_cast<int>(num_experts),
+      stream, route_kernel, logits, static_cast<int>(num_experts),
       static_cast<int>(num_experts_per_tok), norm_topk_prob, forced, error_key(layer, 0, 0), ids,
       weights, error);
 }
 
-void group_slots(const Context& context, const std::int32_t* ids, std::size_t num_slots,
+void group_slots(const Stream& stream, const std::int32_t* ids, std::size_t num_slots,
                  std::size_t num_experts, const DeviceSlots& slots) {
   CHECK(num_experts > 0);
-  Launch{dim3(1), dim3(kThreads)}(context, group_slots_kernel, ids, static_cast<int>(num_slots),
+  Launch{dim3(1), dim3(kThreads)}(stream, group_slots_kernel, ids, static_cast<int>(num_slots),
                                   static_cast<int>(num_experts), slots);
 }
 
-void argmax_step(const Context& context, const float* logits, std::size_t vocab_size,
+void argmax_step(const Stream& stream, const float* logits, std::size_t vocab_size,
                  ArgmaxPartial* partial, DecodeState* state, std::int32_t* tokens) {
   const unsigned blocks = blocks_for(vocab_size, kThreads);
   const unsigned used = blocks < kArgmaxBlocks ? blocks : static_cast<unsigned>(kArgmaxBlocks);
-  Launch{dim3(used), dim3(kThreads), 0, true}(context, argmax_kernel, logits,
+  Launch{dim3(used), dim3(kThreads), 0, true}(stream, argmax_kernel, logits,
                                               static_cast<int>(vocab_size), partial);
-  Launch{dim3(1), dim3(kThreads), 0, true}(context, argmax_step_kernel, partial,
+  Launch{dim3(1), dim3(kThreads), 0, true}(stream, argmax_step_kernel, partial,
                                            static_cast<int>(used), state, tokens);
 }
 

@@ -64,6 +64,30 @@ __device__ inline void top_k(const float* logits, int num_experts, int k, const 
   }
 }
 
+// The expert that ranks `rank`-th, by a whole block of 512 threads, four an expert, for at most 128
+// experts: each counts those that rank before it. Logits that are not finite get some rank, too.
+// bits [128] in shared memory. Barriers inside; the thread that found it calls emit(id).
+template <typename Emit>
+__device__ inline void find_rank(const float* logits, int num_experts, int rank, unsigned* bits,
+                                 const Emit& emit) {
+  const int i = static_cast<int>(threadIdx.x);
+  // Experts that don't exist rank behind all others, by their number.
+  if (i < 128) bits[i] = i < num_experts ? ordered_bits(logits[i]) : 0u;
+  __syncthreads();
+  const int e = i / 4;
+  const unsigned mine = bits[e];
+  int before = 0;
+#pragma unroll 8
+  for (int m = 0; m < 32; ++m) {
+    const int other = 4 * m + i % 4;
+    const unsigned its = bits[other];
+    before += (its > mine || (its == mine && other < e)) ? 1 : 0;
+  }
+  before += __shfl_xor_sync(kAllLanes, before, 1);
+  before += __shfl_xor_sync(kAllLanes, before, 2);
+  if (before == rank && i % 4 == 0) emit(e);
+}
+
 // The expert of the first logit that is not finite, or num_experts. By one full warp.
 __device__ inline int first_not_finite(const float* logits, int num_experts) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;

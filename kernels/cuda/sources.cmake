@@ -21,7 +21,6 @@ if(REFUTE_HAVE_CUDA)
     CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
     CUDA_ARCHITECTURES "${REFUTE_CUDA_ARCHITECTURES}" POSITION_INDEPENDENT_CODE ON)
   target_sources(kernels PRIVATE cuda/device.cc $<TARGET_OBJECTS:kernels_cuda>)
-  target_include_directories(kernels SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS})
-  target_compile_definitions(kernels PUBLIC REFUTE_HAVE_CUDA)
-  target_link_libraries(kernels PUBLIC CUDA::cudart_static)
+  # Only those who see the toolkit's headers name CUDA::cudart_static themselves.
+  target_link_libraries(kernels PRIVATE CUDA::cudart_static)
 endif()

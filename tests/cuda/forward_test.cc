@@ -326,7 +326,9 @@ TEST_F(CudaSequence, GraphHasTheKernelsThatRunWithoutItAndGivesTheSameBits) {
     ASSERT_TRUE(weights);
     auto sequence = cuda::Sequence::create(*context_, *model, *weights, 16);
     ASSERT_TRUE(sequence);
-    EXPECT_EQ((*sequence)->is_fused(), std::string(pack) != "mixed");
+    // F16 and F32 matrices, and the one row too many of a vocabulary of 257, run the plain ops.
+    const bool all_tiles = std::string(pack) == "tiny" || std::string(pack) == "gqa";
+    EXPECT_EQ((*sequence)->is_fused(), all_tiles) << pack;
     const std::size_t nodes = (*sequence)->graph_nodes();
     EXPECT_GT(nodes, 6 * model->config().num_hidden_layers);
     EXPECT_EQ(nodes, (*sequence)->launches_without_graph()) << pack;

@@ -5,12 +5,13 @@ if(REFUTE_HAVE_CUDA)
     cuda/forward_test.cc
     cuda/kernels_test.cc
   )
-  target_link_libraries(cuda_tests PRIVATE project_options engine GTest::gtest GTest::gtest_main)
+  target_link_libraries(cuda_tests PRIVATE project_options engine CUDA::cudart_static
+    GTest::gtest GTest::gtest_main)
   target_link_options(cuda_tests PRIVATE -static-libstdc++ -static-libgcc)
   target_compile_definitions(cuda_tests PRIVATE REFUTE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 
   add_executable(cuda_bench cuda/bench.cc)
-  target_link_libraries(cuda_bench PRIVATE project_options engine)
+  target_link_libraries(cuda_bench PRIVATE project_options engine CUDA::cudart_static)
   target_link_options(cuda_bench PRIVATE -static-libstdc++ -static-libgcc)
 
   gtest_discover_tests(cuda_tests TEST_PREFIX cuda. DISCOVERY_TIMEOUT 60 PROPERTIES LABELS gpu)
