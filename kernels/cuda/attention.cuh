@@ -180,6 +180,20 @@ template <int kHeadDim>
 __device__ inline void copy_values(const HeadCache& cache, const ValueTiles<kHeadDim>& tiles,
                                    int index, std::uint16_t* ring) {
   const int first = index * tiles.rows();
+  if constexpr (kHeadDim > 0) {
+    // A tile is 16 bytes a thread.
+    static_assert(kValueTile == 8 * kAttentionThreads && kAttentionThreads * 8 % kHeadDim == 0);
+    constexpr int kUnits = kHeadDim / 8;
+    const int item = static_cast<int>(threadIdx.x);
+    const int s = first + item / kUnits;
+    if (s < cache.stored) {
+      __pipeline_memcpy_async(
+          ring + index % kValueStages * kValueTile + 8 * item,
+          cache.v + static_cast<std::size_t>(s) * cache.stride + item % kUnits * 8, 16);
+    }
+    __pipeline_commit();
+    return;
+  }
   const int rows = min(tiles.rows(), cache.stored - first);
   const int width = tiles.width();
   const std::uint16_t* from =

@@ -9,8 +9,8 @@
 //   down       all chosen experts, weighted sum, residual       1 row group a block
 //   lm_head    norm, quantization, logits                       4 row groups at a time
 //
-// Block: 256 threads (attention and gate_up 512; down a warp a chosen expert). Shared: at most 48
-// KiB. Moves: every weight once, hidden states a few times from the second-level cache; bound by
+// Block: 256 threads (qkv, attention and gate_up 512; down a warp a chosen expert). Shared: at most
+// 48 KiB. Moves: every weight once, hidden states a few times from the second-level cache; bound by
 // memory. A warp takes super-block s = its own number of all its row groups, so that activations
 // stay in registers; S[s] of kernels/matmul.h meet in shared memory and are added there in order.
 // Numerics: bitwise equal to cpu::. Nothing is split by shape of the grid.
@@ -28,6 +28,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
+constexpr int kQkvThreads = 512;
 constexpr int kGateUpThreads = 512;
 constexpr int kGateUpWarps = kGateUpThreads / kWarp;
 constexpr int kQkvGroups = 5;
@@ -57,15 +58,17 @@ struct SharedRow {
 };
 
 // The gains of a norm that this thread needs, loaded before it waits, for rows of 2048: its j-th
-// element is lane + 32 * (warp + 8 j). Other rows load theirs in time.
-constexpr int kGains = 8;
+// element is thread + threads * j. Other rows load theirs in time.
+constexpr int kGainsRow = 2048;
+template <int kBlock>
 struct Gains {
-  float g[kGains];
+  static constexpr int kCount = kGainsRow / kBlock;
+  float g[kCount];
 
   __device__ Gains(const float* weight, int size) {
 #pragma unroll
-    for (int j = 0; j < kGains; ++j) {
-      const int c = static_cast<int>(threadIdx.x) + kThreads * j;
+    for (int j = 0; j < kCount; ++j) {
+      const int c = static_cast<int>(threadIdx.x) + kBlock * j;
       g[j] = c < size ? weight[c] : 0.0f;
     }
   }
@@ -73,46 +76,49 @@ struct Gains {
 
 // row = norm of hidden [size], and its quantization. size: a multiple of 256. Barriers inside and
 // behind.
-__device__ inline void normalise(const float* hidden, const float* weight, const Gains& gains,
-                                 int size, float epsilon, const SharedRow& row) {
+template <int kBlock>
+__device__ inline void normalise(const float* hidden, const float* weight,
+                                 const Gains<kBlock>& gains, int size, float epsilon,
+                                 const SharedRow& row) {
   __shared__ float lanes[kLanes];
   const int i = static_cast<int>(threadIdx.x);
   const int warp = i / kWarp;
-  if (size == kGains * kThreads) {
-    float x[kGains];
+  constexpr int kCount = Gains<kBlock>::kCount;
+  if (size == kGainsRow) {
+    float x[kCount];
 #pragma unroll
-    for (int j = 0; j < kGains; ++j) x[j] = hidden[i + kThreads * j];
+    for (int j = 0; j < kCount; ++j) x[j] = hidden[i + kBlock * j];
 #pragma unroll
-    for (int j = 0; j < kGains; ++j) row.x[i + kThreads * j] = x[j];
+    for (int j = 0; j < kCount; ++j) row.x[i + kBlock * j] = x[j];
     __syncthreads();
     if (i < kLanes) {
-      float squares[2 * kGains];
+      float squares[kGainsRow / kLanes];
 #pragma unroll
-      for (int j = 0; j < 2 * kGains; ++j) squares[j] = row.x[i + kLanes * j];
+      for (int j = 0; j < kGainsRow / kLanes; ++j) squares[j] = row.x[i + kLanes * j];
       float sum = 0.0f;
 #pragma unroll
-      for (int j = 0; j < 2 * kGains; ++j) sum = __fmaf_rn(squares[j], squares[j], sum);
+      for (int j = 0; j < kGainsRow / kLanes; ++j) sum = __fmaf_rn(squares[j], squares[j], sum);
       lanes[i] = sum;
     }
     __syncthreads();
     const float scale = rms_scale(halving_tree(lanes), size, epsilon);
 #pragma unroll
-    for (int j = 0; j < kGains; ++j) {
+    for (int j = 0; j < kCount; ++j) {
       x[j] = __fmul_rn(__fmul_rn(x[j], scale), gains.g[j]);
-      const int b = warp + kWarps * j;
+      const int b = warp + kBlock / kWarp * j;
       quantize_block(x[j], row.q + 32 * b, row.meta + b);
     }
 #pragma unroll
-    for (int j = 0; j < kGains; ++j) row.x[i + kThreads * j] = x[j];
+    for (int j = 0; j < kCount; ++j) row.x[i + kBlock * j] = x[j];
     __syncthreads();
     return;
   }
-  for (int c = i; c < size; c += kThreads) row.x[c] = hidden[c];
+  for (int c = i; c < size; c += kBlock) row.x[c] = hidden[c];
   __syncthreads();
   if (i < kLanes) lanes[i] = square_chain(row.x, i, size);
   __syncthreads();
   const float scale = rms_scale(halving_tree(lanes), size, epsilon);
-  for (int b = warp; b < size / 32; b += kWarps) {
+  for (int b = warp; b < size / 32; b += kBlock / kWarp) {
     const int c = 32 * b + i % kWarp;
     const float y = __fmul_rn(__fmul_rn(row.x[c], scale), weight[c]);
     row.x[c] = y;
@@ -215,7 +221,7 @@ struct QkvArguments {
 };
 
 // hidden, weight [size]; y[i] [matrix[i].rows]
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kQkvThreads, 1)
     qkv_kernel(QkvArguments a, const float* hidden, const float* weight, int size, float epsilon) {
   const int block = static_cast<int>(blockIdx.x);
   const int which = block >= a.first_block[2] ? 2 : block >= a.first_block[1] ? 1 : 0;
@@ -225,9 +231,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   const SharedRow row(dynamic_shared(), size);
   float* const sums = reinterpret_cast<float*>(dynamic_shared() + SharedRow::bytes(size));
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const Gains gains(weight, size);
+  const Gains<kQkvThreads> gains(weight, size);
+  // Half of the warps for the first groups, half for the others.
+  constexpr int kHalf = (kQkvGroups + 1) / 2;
+  constexpr int kHalfWarps = kQkvThreads / kWarp / 2;
+  const int skipped = warp < kHalfWarps ? 0 : kHalf;
+  const Groups mine{groups.tiles + static_cast<std::size_t>(skipped) * 8 * matrix.w.row_bytes,
+                    min(kHalf, groups.count - skipped), groups.super_blocks};
+  float* const my_sums = sums + skipped * 8 * groups.super_blocks;
   with_type(matrix.type, [&]<TensorType kType>() {
-    multiply<kType, kQkvGroups, 1>(groups, warp, kWarps, row.q, row.meta, sums, [&] {
+    multiply<kType, kHalf, 1>(mine, warp % kHalfWarps, kHalfWarps, row.q, row.meta, my_sums, [&] {
       start_next();
       wait_for_previous();
       normalise(hidden, weight, gains, size, epsilon, row);
@@ -381,17 +394,19 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Groups groups = matrix.groups(matrix.w.data, first, kOutGroups);
   float* const sums = reinterpret_cast<float*>(dynamic_shared());
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int i = static_cast<int>(threadIdx.x);
+  float* const at = hidden + 8 * first + i;
+  float residual = 0.0f;
   with_type(matrix.type, [&]<TensorType kType>() {
-    multiply<kType, kOutGroups, 2>(groups, warp, kWarps, q, meta, sums, [] {
+    multiply<kType, kOutGroups, 2>(groups, warp, kWarps, q, meta, sums, [&] {
       start_next();
       wait_for_previous();
+      if (i < 8 * groups.count) residual = *at;
     });
   });
   __syncthreads();
-  const int i = static_cast<int>(threadIdx.x);
   if (i < 8 * groups.count) {
-    float* const at = hidden + 8 * first + i;
-    *at = __fadd_rn(*at, ordered_sum(sums, i / 8, i % 8, groups.super_blocks));
+    *at = __fadd_rn(residual, ordered_sum(sums, i / 8, i % 8, groups.super_blocks));
   }
 }
 
@@ -412,7 +427,7 @@ __global__ void __launch_bounds__(kThreads)
     const int c = i + kLanes * j;
     ahead[j] = c < w.columns ? Stored::load(from, c) : 0.0f;
   }
-  const Gains gains(weight, w.columns);
+  const Gains<kThreads> gains(weight, w.columns);
   start_next();
   wait_for_previous();
   const SharedRow x(dynamic_shared(), w.columns);
@@ -483,14 +498,18 @@ __device__ inline void multiply_in_turn(const Groups& groups, int s, const Activ
   }
 }
 
-// Brings block `part` of `parts` of `bytes` at `from` into the second-level cache.
+// Brings part `part` of `parts` of `bytes` at `from`, a multiple of 16, into the second-level
+// cache: one instruction of one thread. Where the hardware has none, nothing is brought.
 __device__ inline void prefetch_part(const std::uint8_t* from, std::size_t bytes, unsigned part,
                                      unsigned parts) {
-  const auto lines = static_cast<unsigned>((bytes + 127) / 128);
-  const unsigned end = (part + 1) * lines / parts;
-  for (unsigned line = part * lines / parts + threadIdx.x; line < end; line += blockDim.x) {
-    prefetch_line(from + static_cast<std::size_t>(line) * 128);
-  }
+#if __CUDA_ARCH__ >= 900
+  const auto units = static_cast<unsigned>(bytes / 16);
+  const unsigned begin = static_cast<unsigned>(std::uint64_t{units} * part / parts);
+  const unsigned end = static_cast<unsigned>(std::uint64_t{units} * (part + 1) / parts);
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(
+                   from + static_cast<std::size_t>(begin) * 16),
+               "r"((end - begin) * 16));
+#endif
 }
 
 // grid: (blocks of 32 rows, ranks); half of the warps for gate_proj, half for up_proj. Two blocks
@@ -529,7 +548,9 @@ __global__ void __launch_bounds__(kGateUpThreads, 2) gate_up_kernel(GateUpArgume
       multiply_in_turn<kType, kExpertGroups, 1>(groups, s, x, is_up ? up_sums : gate_sums);
     });
   }
-  prefetch_part(a.down + expert * a.down_stride, a.down_stride, blockIdx.x, gridDim.x);
+  if (threadIdx.x == 0) {
+    prefetch_part(a.down + expert * a.down_stride, a.down_stride, blockIdx.x, gridDim.x);
+  }
   if (blockIdx.x == 0 && rank == 0 && warp == kGateUpWarps - 1) {
     route_token(a.logits, a.num_experts, a.num_experts_per_tok, a.norm_topk_prob, nullptr,
                 a.layer_key, a.ids, a.weights, &a.state->router_error);
@@ -554,23 +575,28 @@ __global__ void down_kernel(TypedMatrix matrix, const std::int32_t* ids, const f
   const int super_blocks = matrix.w.super_blocks();
   float* const sums = reinterpret_cast<float*>(dynamic_shared());  // [rank][s][8]
   float* const outs = sums + ranks * super_blocks * 8;             // [rank][8]
+  const int i = static_cast<int>(threadIdx.x);
+  float* const y = hidden + 8 * first + i;
   wait_for_previous();
   const std::size_t expert = static_cast<std::size_t>(ids[rank]);
+  const float weight = weights[rank];
+  const float residual = i < 8 ? *y : 0.0f;
   const Groups groups = matrix.groups(matrix.w.data + expert * matrix.w.expert_stride, first, 1);
   const std::size_t at = static_cast<std::size_t>(rank) * stride;
   with_type(matrix.type, [&]<TensorType kType>() {
     multiply<kType, 1, 3>(groups, 0, 1, q + at, meta + at / 32, sums + rank * super_blocks * 8,
                           [] {});
   });
+  float* const shares = outs + 8 * ranks;  // [rank]
+  if (i % kWarp == 0) shares[rank] = weight;
   __syncthreads();
-  const int i = static_cast<int>(threadIdx.x);
   if (i < 8 * ranks) outs[i] = ordered_sum(sums, i / 8, i % 8, super_blocks);
   __syncthreads();
   if (i < 8) {
     float sum = 0.0f;
-    for (int r = 0; r < ranks; ++r) sum = __fmaf_rn(weights[r], outs[8 * r + i], sum);
-    float* const y = hidden + 8 * first + i;
-    *y = __fadd_rn(*y, sum);
+#pragma unroll 8
+    for (int r = 0; r < ranks; ++r) sum = __fmaf_rn(shares[r], outs[8 * r + i], sum);
+    *y = __fadd_rn(residual, sum);
   }
 }
 
@@ -595,7 +621,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         if (batch != static_cast<int>(blockIdx.x)) return;
         start_next();
         wait_for_previous();
-        normalise(hidden, weight, Gains(weight, size), size, epsilon, row);
+        normalise(hidden, weight, Gains<kThreads>(weight, size), size, epsilon, row);
       });
       __syncthreads();
       if (i < 8 * groups.count) {
@@ -631,7 +657,7 @@ void qkv(const Stream& stream, const DecodeShape& shape, const DeviceLayer& laye
   }
   const std::size_t shared =
       SharedRow::bytes(shape.hidden_size) + sums_bytes(kQkvGroups, shape.hidden_size);
-  Launch{dim3(static_cast<unsigned>(blocks)), dim3(kThreads), shared, true}(
+  Launch{dim3(static_cast<unsigned>(blocks)), dim3(kQkvThreads), shared, true}(
       stream, qkv_kernel, a, buffers.hidden, layer.input_layernorm,
       static_cast<int>(shape.hidden_size), shape.rms_norm_eps);
 }
@@ -728,7 +754,8 @@ void gate_up(const Stream& stream, const DecodeShape& shape, const DeviceLayer& 
 void down(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
           const DecodeBuffers& buffers) {
   const auto ranks = static_cast<unsigned>(shape.num_experts_per_tok);
-  const std::size_t shared = ranks * (sums_bytes(1, shape.moe_intermediate_size) + 32);
+  const std::size_t shared =
+      ranks * (sums_bytes(1, shape.moe_intermediate_size) + 9 * sizeof(float));
   Launch{dim3(static_cast<unsigned>(shape.hidden_size / 8)), dim3(ranks * kWarp), shared, true}(
       stream, down_kernel, TypedMatrix(layer.down_proj), buffers.ids, buffers.weights,
       buffers.inner.q, buffers.inner.meta, buffers.inner.stride, buffers.hidden);
