@@ -112,8 +112,8 @@ struct KillMatrix {
 // How far a value is from perfection: itself for an error, 1 - value for a share or a cosine.
 double distance_from_perfect(double value, bool larger_is_better);
 
-// JSON with one cell a line, so that differences read well. Numbers to 4 digits: they say how far a
-// fault is from its bound, not more.
+// JSON with one cell a line, so that differences read well. Errors to 4 digits, which is
+// enough to say how far a fault is from its bound; cosines and shares whole.
 std::string write_kill_matrix(const KillMatrix& matrix);
 // kMalformed naming `where` and the field for anything that write_kill_matrix does not write.
 Result<KillMatrix> read_kill_matrix(const std::string& where, std::string_view text);

@@ -25,6 +25,11 @@ ordered_json number(double value) {
   return ordered_json::parse(fmt::format("{:.4g}", value));
 }
 
+// A value near 1 says something by its distance from 1 alone, so every digit counts.
+ordered_json reading_number(double value, bool larger_is_better) {
+  return larger_is_better && std::isfinite(value) ? ordered_json(value) : number(value);
+}
+
 double number_of(const json& value) {
   if (value.is_number()) return value.get<double>();
   const auto text = value.get<std::string>();
@@ -40,10 +45,11 @@ ordered_json cell_to_json(const KillCell& cell) {
   if (cell.by.empty()) return line;
   line["margin"] = number(cell.margin());
   for (const KillReading& reading : cell.by) {
-    line["by"].push_back({{"metric", reading.metric},
-                          {"worst", number(reading.worst)},
-                          {"threshold", number(reading.threshold)},
-                          {"larger_is_better", reading.larger_is_better}});
+    line["by"].push_back(
+        {{"metric", reading.metric},
+         {"worst", reading_number(reading.worst, reading.larger_is_better)},
+         {"threshold", reading_number(reading.threshold, reading.larger_is_better)},
+         {"larger_is_better", reading.larger_is_better}});
   }
   return line;
 }
@@ -134,8 +140,8 @@ std::string write_kill_matrix(const KillMatrix& matrix) {
     return ordered_json{{"falsifier", reading.falsifier},
                         {"backend", backend_name(reading.backend)},
                         {"metric", reading.metric},
-                        {"noise", number(reading.noise)},
-                        {"threshold", number(reading.threshold)},
+                        {"noise", reading_number(reading.noise, reading.larger_is_better)},
+                        {"threshold", reading_number(reading.threshold, reading.larger_is_better)},
                         {"larger_is_better", reading.larger_is_better}};
   });
   return text + "\n]}\n";

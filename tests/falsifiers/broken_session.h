@@ -37,7 +37,7 @@ struct SessionFaults {
   bool loses_a_position = false;           // A refused call still counts its token.
   std::optional<BackendId> claims;         // Reported for every layer.
   bool reports_nothing = false;            // `executed` stays as it was given.
-  const Model* runs = nullptr;             // Another model's weights.
+  const Model* runs = nullptr;             // In place of any model of its shape.
   const Backend* falls_back_to = nullptr;  // Whose sessions are used, under this one's name.
 };
 
@@ -124,7 +124,12 @@ class FaultySessionBackend : public Backend {
   Result<std::unique_ptr<Session>> open_session(const Model& model,
                                                 std::size_t capacity) const override {
     const Backend& backend = faults_.falls_back_to == nullptr ? inner_ : *faults_.falls_back_to;
-    auto session = backend.open_session(faults_.runs == nullptr ? model : *faults_.runs, capacity);
+    const auto has_its_shape = [&](const Model& other) {
+      return other.config().hidden_size == model.config().hidden_size &&
+             other.config().vocab_size == model.config().vocab_size;
+    };
+    const bool replaced = faults_.runs != nullptr && has_its_shape(*faults_.runs);
+    auto session = backend.open_session(replaced ? *faults_.runs : model, capacity);
     if (!session) return session.error();
     return std::unique_ptr<Session>(
         std::make_unique<BrokenSession>(std::move(*session), faults_, &calls_));

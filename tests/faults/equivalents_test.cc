@@ -31,7 +31,6 @@ struct PackSubject {
 void expect_all_hold(const Backend& backend, FaultId fault, FaultHost host) {
   static const PackSubject nano;
   Criterion criterion;
-  criterion.cases = 20;
   criterion.seed = 1;
   std::size_t hits = 0;
   for (const FalsifierInfo& info : falsifier_registry()) {

@@ -88,6 +88,7 @@ class Selftest {
       }
       for (const BackendId backend : falsifier.backends) {
         if (!wanted(backend) || backends->of(backend).backend == nullptr) continue;
+        if (!has_use_for({std::string(falsifier.id), backend})) continue;
         items_.emplace_back(falsifier.id, backend);
       }
     }
@@ -156,6 +157,16 @@ class Selftest {
   bool fits_filter(const FaultInfo& fault, const Item& item) const {
     return options_.filter.empty() || name_matches(options_.filter, fault.id) ||
            name_matches(options_.filter, fault.title) || name_matches(options_.filter, item.first);
+  }
+
+  // Whether some selected fault of its backend is to be tried with it.
+  bool has_use_for(const Item& item) const {
+    return std::any_of(
+        fault_catalogue().begin(), fault_catalogue().end(), [&](const FaultInfo& fault) {
+          const bool hosted =
+              std::find(fault.hosts.begin(), fault.hosts.end(), item.second) != fault.hosts.end();
+          return hosted && is_selected(fault, item.second) && fits_filter(fault, item);
+        });
   }
 
   template <typename Visit>
