@@ -11,6 +11,7 @@ refute_test(engine
   engine/session_test.cc
   engine/synth_test.cc
   engine/tokenizer_test.cc
+  engine/trace_file_test.cc
   engine/trace_test.cc
   engine/utf8_test.cc
 )
