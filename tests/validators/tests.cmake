@@ -8,6 +8,7 @@ refute_test(validators
   validators/own_contracts_test.cc
   validators/record_test.cc
   validators/robustness_test.cc
+  validators/rules_kill_matrix_test.cc
   validators/rules_test.cc
   validators/run_test.cc
   validators/schema_test.cc
