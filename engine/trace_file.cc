@@ -27,6 +27,7 @@ constexpr const char* kDescription = "trace.backend_description";
 constexpr const char* kBuildVersion = "trace.build_version";
 constexpr const char* kTreeSha256 = "trace.tree_sha256";
 constexpr const char* kRoutes = "trace.routes";
+constexpr const char* kError = "trace.error";
 constexpr const char* kChunk = "trace.tokens_per_call";
 // One element a capture, in the order of the tensors.
 constexpr const char* kNames = "trace.capture.names";
@@ -157,7 +158,7 @@ class TraceReader {
         {keys::kSubject, &origin.subject},      {keys::kModelSha256, &origin.model_sha256},
         {keys::kBackend, &origin.backend},      {keys::kDescription, &origin.description},
         {keys::kBuildVersion, &origin.version}, {keys::kTreeSha256, &origin.tree_sha256},
-        {keys::kRoutes, &origin.routes},
+        {keys::kRoutes, &origin.routes},        {keys::kError, &origin.error},
     };
     for (const auto& [key, text] : texts) {
       auto value = file_.required_string(key);
@@ -328,6 +329,7 @@ Result<void> write_trace_file(const TraceFile& trace, const std::filesystem::pat
   writer.add_value(keys::kBuildVersion, trace.origin.version);
   writer.add_value(keys::kTreeSha256, trace.origin.tree_sha256);
   writer.add_value(keys::kRoutes, trace.origin.routes);
+  writer.add_value(keys::kError, trace.origin.error);
   writer.add_value(keys::kChunk, std::uint64_t{trace.origin.chunk});
   std::vector<std::string> names;
   std::vector<std::int64_t> first_positions;

@@ -28,6 +28,7 @@ struct TraceOrigin {
   std::string version;       // Of the build.
   std::string tree_sha256;   // Of the build's sources.
   std::string routes;        // "own", or "forced" and from where.
+  std::string error;         // What ended the forward pass before its end; empty when nothing did.
   std::size_t chunk = 0;     // Tokens a call; 0: all at once.
 };
 

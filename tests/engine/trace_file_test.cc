@@ -29,6 +29,7 @@ TraceFile sample() {
                      .version = "0.1.0",
                      .tree_sha256 = "abcd",
                      .routes = "own",
+                     .error = "NonFinite: logits",
                      .chunk = 2};
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   return make_trace_file(
@@ -56,6 +57,7 @@ TEST(TraceFile, KeepsEveryBitAndWhereItComesFrom) {
   EXPECT_EQ(read->origin.backend, "cpu");
   EXPECT_EQ(read->origin.description, "cpu (portable, 1 thread)");
   EXPECT_EQ(read->origin.tree_sha256, "abcd");
+  EXPECT_EQ(read->origin.error, "NonFinite: logits");
   EXPECT_EQ(read->origin.chunk, 2u);
   EXPECT_EQ(read->captures, trace.captures);
   ASSERT_EQ(read->tensors.size(), 4u);

@@ -1,6 +1,7 @@
 refute_test(validators
   validators/cli_evidence_test.cc
   validators/cli_test.cc
+  validators/cli_trace_test.cc
   validators/contract_test.cc
   validators/corpus_test.cc
   validators/diagnostic_test.cc

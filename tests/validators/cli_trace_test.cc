@@ -1,0 +1,100 @@
+// `refute trace` as people and scripts meet them.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "engine/trace_file.h"
+#include "tests/validators/command_line.h"
+
+namespace refute {
+namespace {
+
+using nlohmann::json;
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::string pack(const std::string& name) {
+  return "'" + std::string(REFUTE_TEST_DATA) + "/packs/" + name + "'";
+}
+
+TEST(TraceCommand, RecordsEveryPointDownToTheExperts) {
+  const CommandLine cli;
+  const CommandResult result = cli.run("trace --output run.gguf");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(contains(result.out, "kjv-moe-7m (embedded), cpu (")) << result.out;
+  EXPECT_TRUE(contains(result.out, "run.gguf: 87 trace points")) << result.out;
+  const auto trace = read_trace_file(cli.folder() / "run.gguf");
+  ASSERT_TRUE(trace) << trace.error().message();
+  EXPECT_EQ(trace->tensors.size(), 3U + 4U * 21U);
+  for (const char* point : {"expert_gate", "expert_up", "expert_swiglu", "expert_out"}) {
+    EXPECT_TRUE(contains(result.out, "blk.3." + std::string(point))) << point;
+  }
+  EXPECT_EQ(trace->origin.backend, "cpu");
+  EXPECT_EQ(trace->origin.model_sha256.size(), 64U);
+}
+
+TEST(TraceCommand, KeepsWhatIsSelectedAndSummarisesItAsJson) {
+  const CommandLine cli;
+  const CommandResult result = cli.run("trace " + pack("nano.gguf") +
+                                       " --backend oracle --prompt-length 5 --seed 3 "
+                                       "--point 'expert_*' --layer 1 -o run.gguf --format json");
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json report = json::parse(result.out);
+  ASSERT_EQ(report["sites"].size(), 4U);
+  const json& site = report["sites"][3];
+  EXPECT_EQ(site["site"], "blk.1.expert_out");
+  EXPECT_EQ(site["shape"], (json{10, 256}));
+  EXPECT_EQ(site["type"], "float64");
+  EXPECT_EQ(site["num_tokens"], 5);
+  EXPECT_EQ(site["non_finite"], 0);
+  EXPECT_GT(site["rms"].get<double>(), 0.0);
+  EXPECT_LT(site["min"].get<double>(), site["max"].get<double>());
+  EXPECT_EQ(report["tokens"].size(), 5U);
+  EXPECT_TRUE(report["error"].is_null());
+}
+
+TEST(TraceCommand, SaysWhatIsWrong) {
+  const CommandLine cli;
+  const std::string nano = "trace " + pack("nano.gguf") + " -o x.gguf ";
+  const std::pair<std::string, std::string> cases[] = {
+      {nano + "--point expert_gat", "did you mean `expert_gate`?"},
+      {nano + "--point 'blk.7.*'", "a trace point"},
+      {nano + "--layer 2", "0 to 1"},
+      {nano + "--layer 1-0", "0 to 1"},
+      {nano + "--backend cpuu", "did you mean `cpu`?"},
+      {nano + "--backend emulated", "oracle-emulated"},
+      {nano + "--tokens 256", "InvalidToken"},
+      {nano + "--tokens 1 --prompt-length 4", "excludes"},
+      {nano + "--prompt-length 100000", "ContextFull"},
+      {nano + "--routes missing.gguf", "missing.gguf"},
+      {nano + "--routes " + pack("tiny.expected.gguf"), "the tokens of this run"},
+      {"trace missing.gguf -o x.gguf", "missing.gguf"},
+      {"trace " + pack("nano.gguf"), "--output"},
+      {nano.substr(0, nano.find("-o")) + "-o missing/x.gguf", "missing/x.gguf"},
+  };
+  for (const auto& [arguments, message] : cases) {
+    const CommandResult result = cli.run(arguments);
+    EXPECT_EQ(result.exit_code, 2) << arguments << result.out;
+    EXPECT_TRUE(contains(result.err, message)) << arguments << "\n" << result.err;
+    EXPECT_FALSE(std::filesystem::exists(cli.folder() / "x.gguf")) << arguments;
+  }
+  const CommandResult missing = cli.run(nano + "--backend wgpu");
+  EXPECT_EQ(missing.exit_code, 5);
+  EXPECT_TRUE(contains(missing.err, "wgpu")) << missing.err;
+}
+
+TEST(TraceCommand, ReplacesAFileOnlyWhenTold) {
+  const CommandLine cli;
+  const std::string command = "trace " + pack("nano.gguf") + " -o run.gguf --point logits";
+  EXPECT_EQ(cli.run(command).exit_code, 0);
+  const CommandResult again = cli.run(command);
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_TRUE(contains(again.err, "--force")) << again.err;
+  EXPECT_EQ(cli.run(command + " --force").exit_code, 0);
+}
+
+}  // namespace
+}  // namespace refute
