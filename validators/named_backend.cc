@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/trace_file.h"
 #include "validators/suggest.h"
 
 namespace refute {
@@ -12,8 +13,8 @@ NamedBackend::NamedBackend(std::string_view name, Backends all)
 
 Result<NamedBackend> NamedBackend::create(std::string_view name, std::size_t num_threads) {
   const auto id = parse_backend(name);
-  if (!id && name != kEmulatedOracle) {
-    std::vector<std::string_view> names = {kEmulatedOracle};
+  if (!id && name != kEmulatedOracleBackend) {
+    std::vector<std::string_view> names = {kEmulatedOracleBackend};
     for (const BackendId known : kAllBackends) names.push_back(backend_name(known));
     return Error{ErrorKind::kUnsupported, "--backend", "a backend (" + suggest(name, names) + ")",
                  "`" + std::string(name) + "`"};

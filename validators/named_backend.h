@@ -13,9 +13,6 @@
 
 namespace refute {
 
-// The oracle with the activations of the fast backends; a name beside those of engine/backend_id.h.
-inline constexpr std::string_view kEmulatedOracle = "oracle-emulated";
-
 class NamedBackend {
  public:
   // kUnsupported, with a suggestion, for a name that is none of "oracle", "oracle-emulated", "cpu",

@@ -73,6 +73,18 @@ TEST(TraceFile, KeepsEveryBitAndWhereItComesFrom) {
   }
 }
 
+TEST(TraceFile, KeepsWhatARunThatEndedDoesNotHold) {
+  TraceFile trace = sample();
+  trace.missing = {{TracePoint::kFfnResidual, 1}, {TracePoint::kOutputNorm, 0}};
+  const auto read = written_and_read(trace);
+  ASSERT_TRUE(read) << read.error().message();
+  EXPECT_EQ(read->missing, trace.missing);
+  trace.missing = {kLogits};
+  const auto there = written_and_read(trace);
+  ASSERT_FALSE(there) << "logits are recorded";
+  EXPECT_NE(there.error().message().find("trace.missing"), std::string::npos);
+}
+
 TEST(TraceFile, KeepsTokenRangeAndReductionOfEveryCapture) {
   TraceFile trace = sample();
   trace.captures.at(kLogits) = {

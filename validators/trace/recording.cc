@@ -62,11 +62,15 @@ Result<TraceFile> record_run(const Backend& backend, const Model& model,
                  "none of the " + std::to_string(selection.size()) + " selected"};
   }
   origin.chunk = request.chunk;
-  TraceFile trace{std::move(origin), request.tokens, sink.tensors(), {}};
+  TraceFile trace{std::move(origin), request.tokens, sink.tensors(), {}, {}};
   for (const auto& [site, tensor] : trace.tensors) {
     CaptureInfo& info = trace.captures[site];
     info.first_position = tensor.first_position;
     info.num_tokens = tensor.values.rows() / trace_shape(model.config(), site.point, 1).rows;
+  }
+  if (trace.origin.error.empty()) return trace;
+  for (const TraceSite site : selection.sites()) {
+    if (!trace.tensors.contains(site)) trace.missing.push_back(site);
   }
   return trace;
 }

@@ -24,6 +24,7 @@ class TraceSelection {
 
   bool contains(TraceSite site) const { return sites_.contains(site); }
   std::size_t size() const { return sites_.size(); }
+  const std::set<TraceSite>& sites() const { return sites_; }
 
  private:
   std::set<TraceSite> sites_;
