@@ -1,4 +1,6 @@
 refute_test(validators
+  validators/bench_fit_test.cc
+  validators/cli_bench_test.cc
   validators/cli_evidence_test.cc
   validators/cli_test.cc
   validators/cli_trace_test.cc
@@ -8,6 +10,7 @@ refute_test(validators
   validators/kill_matrix_test.cc
   validators/own_contracts_test.cc
   validators/record_test.cc
+  validators/report_bench_test.cc
   validators/robustness_test.cc
   validators/rules_test.cc
   validators/run_test.cc

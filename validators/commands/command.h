@@ -29,6 +29,7 @@ std::unique_ptr<Command> make_generate_command();
 std::unique_ptr<Command> make_synth_command();
 std::unique_ptr<Command> make_trace_command();
 std::unique_ptr<Command> make_compare_command();
+std::unique_ptr<Command> make_bench_command();
 std::unique_ptr<Command> make_explain_command();
 std::unique_ptr<Command> make_list_command();
 std::unique_ptr<Command> make_doctor_command();
