@@ -12,6 +12,7 @@ refute_test(validators
   validators/record_test.cc
   validators/report_bench_test.cc
   validators/robustness_test.cc
+  validators/rules_kill_matrix_test.cc
   validators/rules_test.cc
   validators/run_test.cc
   validators/schema_test.cc
