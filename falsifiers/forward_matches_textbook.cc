@@ -44,9 +44,8 @@ void synthetic(const Backend& backend, PropertyCase& property_case) {
   const SyntheticFile file = draw_file(property_case, shape);
   // Past the tiles of 8 and the positions of 16.
   const std::size_t num_tokens = property_case.integer("num_tokens", 1, 19);
-  const auto observed =
-      run_synthetic(backend, file, num_tokens, property_case.seed("tokens"), property_case,
-                    "non_finite");
+  const auto observed = run_synthetic(backend, file, num_tokens, property_case.seed("tokens"),
+                                      property_case, "non_finite");
   if (!observed) return;
   const std::size_t most_rows = shape == SyntheticShape::kNarrow ? 128 : kSampledRows;
   measure_stages(observed->model, observed->tokens, observed->run, most_rows,

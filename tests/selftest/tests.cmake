@@ -3,6 +3,7 @@ if(REFUTE_FAULTS)
   refute_test(selftest
     selftest/attempts_test.cc
     selftest/cli_selftest_test.cc
+    selftest/compare_names_fault_test.cc
     selftest/selftest_test.cc
     selftest/worker_pool_test.cc
   )

@@ -63,9 +63,8 @@ std::vector<Diagnostic> diagnostics(const std::string& text, const KillMatrix& m
   RuleContext context = stub_context();
   context.kill_matrix = &matrix;
   auto found = validate_sources({SourceFile("a.yaml", text)}, context).diagnostics;
-  std::erase_if(found, [](const Diagnostic& diagnostic) {
-    return !diagnostic.rule.starts_with("RF41");
-  });
+  std::erase_if(found,
+                [](const Diagnostic& diagnostic) { return !diagnostic.rule.starts_with("RF41"); });
   return found;
 }
 
