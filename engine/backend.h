@@ -34,6 +34,11 @@ class Session {
   // As forward_qwen3_moe: appends tokens, returns logits [1 or num_tokens, vocab_size].
   virtual Result<Matrix<double>> forward(std::span<const std::int32_t> tokens,
                                          const ForwardOptions& options) = 0;
+  // Appends `token`, then the likeliest next token (of equal logits the lowest id) and so on, until
+  // `count` positions are appended; returns the `count` tokens that were likeliest, the last of
+  // which is not appended. kContextFull, with nothing appended, when the positions are not there;
+  // otherwise the errors of forward. A backend may do it without a word to the host between tokens.
+  virtual Result<std::vector<std::int32_t>> decode_greedy(std::int32_t token, std::size_t count);
   virtual std::size_t length() const = 0;    // Positions held.
   virtual std::size_t capacity() const = 0;  // Positions there is room for.
   // Forgets the positions from `length` on (0 resets). kInvalidShape when length > length().
