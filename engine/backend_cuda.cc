@@ -12,7 +12,11 @@
 #include "engine/cuda_ops.h"
 #include "engine/cuda_sequence.h"
 #include "engine/cuda_weights.h"
+#include "engine/faulty/device.h"
+#include "engine/faulty/experts.h"
+#include "engine/faulty/layer.h"
 #include "engine/forward_cuda.h"
+#include "kernels/faults.h"
 #include "kernels/quant/half.h"
 
 namespace refute {
@@ -36,8 +40,18 @@ Result<Matrix<double>> to_double(Result<Matrix<float>> x) {
 
 Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
   Matrix<std::uint16_t> y(x.rows, x.columns);
-  std::ranges::transform(x.flat(), y.data(),
-                         [](double value) { return half_from_float(static_cast<float>(value)); });
+  const auto convert = [&] {
+    std::ranges::transform(x.flat(), y.data(), [](double value) {
+      auto rounded = static_cast<float>(value);
+      if constexpr (kFaultSites) rounded = faulty::wrapped_half(rounded);
+      return half_from_float(rounded);
+    });
+  };
+  if constexpr (kFaultSites) {
+    faulty::in_place_of_cpu(convert);
+  } else {
+    convert();
+  }
   return y;
 }
 
@@ -45,6 +59,7 @@ Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
 struct Resident {
   std::uint64_t model = 0;  // Model::identity()
   std::size_t layers = 0;   // A model may have been cut.
+  std::uint64_t faults = 0;  // fault_epoch() of the upload: it may hold a fault.
   std::size_t sessions = 0;
   cuda::DeviceModel weights;
 };
@@ -60,7 +75,7 @@ class Residents {
     if (found == nullptr) drop_unused();
     const std::size_t weights = found == nullptr ? cuda::DeviceModel::bytes_for(model) : 0;
     const std::size_t free = cuda::device_memory().free;
-    if (weights + session_bytes > free) {
+    if (weights + session_bytes > free && !fault_seeded("F131", FaultHost::kCuda)) {
       return cuda::out_of_memory("open_session: weights of " + std::to_string(weights) +
                                      " bytes and a session of " + std::to_string(session_bytes),
                                  weights + session_bytes);
@@ -69,7 +84,7 @@ class Residents {
       auto uploaded = cuda::DeviceModel::upload(context, model);
       if (!uploaded) return uploaded.error();
       residents_.push_back(std::make_unique<Resident>(
-          Resident{model.identity(), model.layers().size(), 0, *std::move(uploaded)}));
+          Resident{model.identity(), model.layers().size(), fault_epoch(), 0, *std::move(uploaded)}));
       found = residents_.back().get();
     }
     ++found->sessions;
@@ -80,7 +95,8 @@ class Residents {
  private:
   Resident* find(const Model& model) {
     for (const auto& resident : residents_) {
-      if (resident->model == model.identity() && resident->layers == model.layers().size()) {
+      if (resident->model == model.identity() && resident->layers == model.layers().size() &&
+          resident->faults == fault_epoch()) {
         return resident.get();
       }
     }
@@ -106,7 +122,19 @@ class CudaSession : public Session {
     return to_double(sequence_->forward(tokens, options));
   }
   Result<std::vector<std::int32_t>> decode_greedy(std::int32_t token, std::size_t count) override {
+    if constexpr (kFaultSites) {
+      if (faulty::needs_plain_path() || faulty::asks_both_paths()) {
+        return Session::decode_greedy(token, count);
+      }
+    }
     return sequence_->decode_greedy(token, count);
+  }
+  std::optional<LaunchCounts> launch_counts() override {
+    return LaunchCounts{sequence_->graph_nodes(),
+                        static_cast<std::size_t>(sequence_->launches_without_graph())};
+  }
+  Result<Matrix<double>> forward_unrecorded(std::int32_t token) override {
+    return to_double(sequence_->decode_without_graph(token));
   }
   std::size_t length() const override { return sequence_->length(); }
   std::size_t capacity() const override { return sequence_->capacity(); }
@@ -159,15 +187,15 @@ class CudaBackend : public Backend {
 
   std::optional<MemoryUse> memory_use(const Model& model, std::size_t capacity) const override {
     const auto session = open_session(model, capacity);
-    // What does not fit uses more than there is.
+    const std::size_t weights = cuda::DeviceModel::bytes_for(model);
     const cuda::DeviceMemory memory = cuda::device_memory();
-    if (!session) {
-      return MemoryUse{memory.total - memory.free + cuda::DeviceModel::bytes_for(model) +
-                           cuda::Sequence::bytes_for(model.config(), capacity),
-                       memory.total};
-    }
-    return MemoryUse{memory.total - memory.free, memory.total};
+    const std::size_t used = memory.total - memory.free;
+    // What does not fit uses more than there is.
+    const std::size_t wanted =
+        session ? 0 : weights + cuda::Sequence::bytes_for(model.config(), capacity);
+    return MemoryUse{used + wanted, memory.total, weights};
   }
+  std::optional<std::size_t> memory_held() const override { return cuda::held_bytes(); }
 
   std::optional<double> measure_read_bandwidth() const override {
     // A model that is resident anyway may leave less.
@@ -246,6 +274,7 @@ class CudaBackend : public Backend {
 
   Result<std::span<const std::byte>> expert_byte_slice(const ExpertStack& stack,
                                                        std::size_t expert) const override {
+    if constexpr (kFaultSites) return faulty::expert_slice(FaultHost::kCuda, stack, expert);
     return cuda::expert_byte_slice(stack, expert);
   }
   Result<void> matvec(const WeightView& weight, std::span<const double> x,

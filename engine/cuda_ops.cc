@@ -6,7 +6,12 @@
 
 #include "engine/cuda_buffers.h"
 #include "engine/cuda_weights.h"
+#include "engine/faulty/device.h"
+#include "engine/forward_cuda.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/combine.h"
+#include "kernels/cuda/faulty.h"
+#include "kernels/faults.h"
 #include "kernels/route.h"
 
 namespace refute::cuda {
@@ -61,6 +66,11 @@ Result<Matrix<float>> embed_host(const Context& context, const WeightView& embed
   const auto* ids = operands.upload(tokens);
   auto* y = operands.reserve<float>(tokens.size() * embed_tokens.columns);
   if (!operands.ok()) return operands.ok().error();
+  if constexpr (kFaultSites) {
+    if (refute::faulty::embed(context, embed_tokens, ids, tokens.size(), y)) {
+      return operands.download(y, tokens.size(), embed_tokens.columns);
+    }
+  }
   embed(context, weights->matrix(number), ids, tokens.size(), y);
   return operands.download(y, tokens.size(), embed_tokens.columns);
 }
@@ -71,7 +81,7 @@ Result<Matrix<float>> rms_norm_host(const Context& context, const Matrix<float>&
   auto* rows = operands.upload(x.flat());
   const auto* gains = operands.upload(weight);
   if (!operands.ok()) return operands.ok().error();
-  rms_norm(context, rows, gains, x.rows(), x.columns(), epsilon, rows);
+  norm_rows(context, rows, gains, x.rows(), x.columns(), epsilon, rows);
   return operands.download(rows, x.rows(), x.columns());
 }
 
@@ -85,6 +95,11 @@ Result<Matrix<float>> rope_host(const Context& context, const RopeTable& table,
   const auto* first = operands.upload(std::span(&position, 1));
   auto* rows = operands.upload(x.flat());
   if (!operands.ok()) return operands.ok().error();
+  if constexpr (kFaultSites) {
+    if (refute::faulty::rope(context, table, first_position, x.rows(), num_heads, rows)) {
+      return operands.download(rows, x.rows(), x.columns());
+    }
+  }
   rope(context, cosines, sines, first, x.rows(), num_heads, table.head_dim(), rows);
   return operands.download(rows, x.rows(), x.columns());
 }
@@ -107,6 +122,12 @@ Result<Matrix<float>> attention_host(const Context& context, const AttentionShap
   auto* scratch = operands.reserve<float>(attention_scratch(shape, capacity));
   auto* y = operands.reserve<float>(q.size());
   if (!operands.ok()) return operands.ok().error();
+  if constexpr (kFaultSites) {
+    if (refute::faulty::attention(context, shape, queries, keys, values, first_position, q.rows(),
+                                  y)) {
+      return operands.download(y, q.rows(), q.columns());
+    }
+  }
   attention(context, shape, queries, keys, values, first, q.rows(), capacity, scratch, y);
   return operands.download(y, q.rows(), q.columns());
 }
@@ -114,6 +135,9 @@ Result<Matrix<float>> attention_host(const Context& context, const AttentionShap
 Result<Routing<float>> route_host(const Context& context, const Matrix<float>& logits,
                                   std::size_t num_experts_per_tok, bool norm_topk_prob) {
   const std::size_t k = num_experts_per_tok;
+  if constexpr (kFaultSites) {
+    if (auto wrong = refute::faulty::route(logits, k, norm_topk_prob)) return *std::move(wrong);
+  }
   Routing<float> routing{{logits.rows(), k}, {logits.rows(), k}};
   if (logits.rows() == 0) return routing;
   // The host's function names what is wrong with a shape or a logit.
@@ -149,6 +173,11 @@ Result<Matrix<float>> swiglu_host(const Context& context, const Matrix<float>& g
   auto* y = operands.upload(gate.flat());
   const auto* other = operands.upload(up.flat());
   if (!operands.ok()) return operands.ok().error();
+  if constexpr (kFaultSites) {
+    if (refute::faulty::swiglu(context, y, other, gate.rows(), gate.columns(), y)) {
+      return operands.download(y, gate.rows(), gate.columns());
+    }
+  }
   swiglu(context, y, other, gate.size(), y);
   return operands.download(y, gate.rows(), gate.columns());
 }
@@ -160,6 +189,18 @@ Result<Matrix<float>> combine_host(const Context& context, const Matrix<float>& 
   const auto* weights = operands.upload(weight.flat());
   auto* y = operands.reserve<float>(weight.rows() * expert_out.columns());
   if (!operands.ok()) return operands.ok().error();
+  if constexpr (kFaultSites) {
+    const auto wrong = refute::faulty::stand_in(
+        weight.rows(), expert_out.columns(), [&](const cpu::Context& cpu, MatrixView<float> result) {
+          cpu::combine(cpu, expert_out.view(), weight.view(), result);
+        });
+    if (wrong) return *wrong;
+    if (weight.columns() > 2 && fault_seeded("F82", FaultHost::kCuda)) {
+      faulty::combine_with_atomics(context, outs, weights, weight.rows(), weight.columns(),
+                                   expert_out.columns(), y);
+      return operands.download(y, weight.rows(), expert_out.columns());
+    }
+  }
   combine(context, outs, weights, weight.rows(), weight.columns(), expert_out.columns(), y);
   return operands.download(y, weight.rows(), expert_out.columns());
 }

@@ -5,9 +5,16 @@
 #include <utility>
 
 #include "engine/arguments.h"
+#include "engine/faulty/device.h"
+#include "engine/faulty/layer.h"
+#include "kernels/faults.h"
 
 namespace refute::cuda {
 namespace {
+
+constexpr FaultHost kHost = FaultHost::kCuda;
+// Taken where there is no token, by F124.
+constexpr std::int32_t kTokenZero[] = {0};
 
 // Tokens that a call works on at a time. Results don't depend on it.
 constexpr std::size_t kMaxCallTokens = 1024;
@@ -41,7 +48,6 @@ Sequence::Sequence(const Context& context, const Model& model, const DeviceModel
       model_(model),
       weights_(weights),
       capacity_(capacity),
-      rope_table_(model.config().rope_theta, model.config().head_dim, capacity),
       shape_(decode_shape(model.config(), capacity)) {}
 
 Sequence::~Sequence() {
@@ -66,6 +72,8 @@ Result<void> Sequence::allocate() {
   auto memory = DeviceBuffer<std::uint8_t>::allocate(bytes_for(config, capacity_), "a sequence");
   if (!memory) return memory.error();
   memory_ = *std::move(memory);
+  // After the device's memory, which is where too many positions are refused.
+  rope_table_ = RopeTable(config.rope_theta, config.head_dim, capacity_);
   Arena arena(memory_.data());
   buffers_ = SequenceBuffers::take(arena, config, capacity_);
   decode_ = decode_buffers(buffers_);
@@ -124,6 +132,15 @@ Result<void> Sequence::reserve_call(std::size_t num_tokens) {
   call_ = laid_out.call;
   call_logits_ = laid_out.logits;
   call_tokens_ = num_tokens;
+  if constexpr (kFaultSites) {
+    // The sequence moves too, and the graph keeps pointing at where it was.
+    if (graph_ != nullptr && fault_seeded("F85", kHost)) {
+      faulty::move_memory(context_, memory_);
+      Arena moved(memory_.data());
+      buffers_ = SequenceBuffers::take(moved, model_.config(), capacity_);
+      decode_ = decode_buffers(buffers_);
+    }
+  }
   return {};
 }
 
@@ -137,7 +154,7 @@ void Sequence::write_state(std::int32_t token, std::size_t position) {
 }
 
 PlainCache Sequence::plain_cache(std::size_t layer) const {
-  return {buffers_.layer_cache(layer), buffers_.cosines, buffers_.sines, buffers_.scratch,
+  return {buffers_.layer_cache(layer), &rope_table_, buffers_.cosines, buffers_.sines, buffers_.scratch,
           capacity_};
 }
 
@@ -147,20 +164,31 @@ bool Sequence::is_fused() const {
          can_fuse_lm_head(shape_, weights_.lm_head());
 }
 
+void Sequence::embed_tokens(const std::int32_t* tokens, std::size_t num_tokens, float* hidden) {
+  if constexpr (kFaultSites) {
+    if (faulty::embed(context_, model_.embed_tokens(), tokens, num_tokens, hidden)) return;
+  }
+  embed(context_, weights_.embed_tokens(), tokens, num_tokens, hidden);
+}
+
 // One token, from state->token to the next one: what the graph records. Layers that the fused
 // kernels don't cover run the plain ones.
-void Sequence::launch_decode() {
+void Sequence::launch_decode(bool is_captured) {
   const CallBuffers& call = buffers_.call;
-  const PlainCall plain{context_, model_.config(), 1,       0,
+  const PlainCall plain{context_, model_.config(), 1,       length_,
                         call,     buffers_.state,  nullptr, DeviceTrace(context_, nullptr, 0),
                         false};
-  embed(context_, weights_.embed_tokens(), &buffers_.state->token, 1, call.hidden);
+  embed_tokens(&buffers_.state->token, 1, call.hidden);
   for (std::size_t i = 0; i < weights_.layers().size(); ++i) {
     const DeviceLayer& layer = weights_.layers()[i];
+    const bool is_last = i + 1 == weights_.layers().size();
+    const bool leaves_out = is_last && is_captured && fault_seeded("F130", kHost);
     if (can_fuse(shape_, layer)) {
-      decode_layer(context_, shape_, layer, buffers_.layer_cache(i), i, decode_);
-    } else {
-      const Result<void> ok = run_plain_layer(plain, layer, i, plain_cache(i));
+      decode_layer(context_, shape_, layer, buffers_.layer_cache(i), i, decode_,
+                   leaves_out ? kAllParts & ~kPartDown : kAllParts);
+    } else if (!leaves_out) {
+      const Result<void> ok =
+          run_plain_layer(plain, model_.layers()[i], layer, i, plain_cache(i));
       CHECK(ok);
     }
   }
@@ -168,9 +196,10 @@ void Sequence::launch_decode() {
   if (can_fuse_lm_head(shape_, lm_head)) {
     decode_lm_head(context_, shape_, weights_.norm(), lm_head, decode_);
   } else {
-    rms_norm(context_, call.hidden, weights_.norm(), 1, shape_.hidden_size, shape_.rms_norm_eps,
-             call.norm);
-    matmul(context_, lm_head, call.norm, 1, call.norm_activations, buffers_.logits);
+    norm_rows(context_, call.hidden, weights_.norm(), 1, shape_.hidden_size, shape_.rms_norm_eps,
+              call.norm);
+    matmul(context_, model_.lm_head(), lm_head, call.norm, 1, call.norm_activations,
+           buffers_.logits);
   }
   argmax_step(context_, buffers_.logits, model_.config().vocab_size, buffers_.partial,
               buffers_.state, buffers_.chosen);
@@ -181,7 +210,7 @@ Result<void> Sequence::build_graph() {
   const std::uint64_t before = context_.launches();
   cudaGraph_t graph = nullptr;
   CUDA_CHECK(cudaStreamBeginCapture(context_.stream(), cudaStreamCaptureModeThreadLocal));
-  launch_decode();
+  launch_decode(true);
   CUDA_CHECK(cudaStreamEndCapture(context_.stream(), &graph));
   // Captured, not launched.
   context_.count_launches(before - context_.launches());
@@ -206,7 +235,7 @@ Result<Matrix<float>> Sequence::decode(std::int32_t token, bool use_graph) {
     CUDA_CHECK(cudaGraphLaunch(graph_, context_.stream()));
     context_.count_launches(graph_nodes_);
   } else {
-    launch_decode();
+    launch_decode(false);
   }
   const std::size_t vocab_size = model_.config().vocab_size;
   CUDA_CHECK(cudaMemcpyAsync(host_logits_.data(), buffers_.logits, vocab_size * sizeof(float),
@@ -215,7 +244,7 @@ Result<Matrix<float>> Sequence::decode(std::int32_t token, bool use_graph) {
                              cudaMemcpyDeviceToHost, context_.stream()));
   context_.synchronize();
   // What was not finite, and where, is found by the plain path.
-  if (host_state_.data()->failed != 0) return run_plain({&token, 1}, {}, true);
+  if (host_state_.data()->failed != 0 || host_state_.data()->cache_failed != 0) return run_plain({&token, 1}, {}, true);
   length_ += 1;
   return Matrix<float>(1, vocab_size, {host_logits_.data(), host_logits_.data() + vocab_size});
 }
@@ -249,92 +278,119 @@ Result<std::vector<std::int32_t>> Sequence::decode_greedy(std::int32_t token, st
 
 Result<Matrix<float>> Sequence::forward(std::span<const std::int32_t> tokens,
                                         const ForwardOptions& options) {
+  const bool wraps = tokens.size() > capacity_ - length_ && tokens.size() <= capacity_;
+  if (wraps && fault_seeded("F107", kHost)) rollback(0);
+  if (tokens.empty() && fault_seeded("F124", kHost)) tokens = kTokenZero;
   if (auto ok = check_forward(model_, rope_table_, tokens, length_, capacity_, options); !ok) {
     return ok.error();
   }
   if (options.executed != nullptr) options.executed->clear();
-  const bool plain =
-      tokens.size() > 1 || options.trace != nullptr || options.forced_routes != nullptr;
+  bool plain = tokens.size() > 1 || options.trace != nullptr || options.forced_routes != nullptr;
+  if constexpr (kFaultSites) {
+    if (!plain && faulty::asks_both_paths()) {
+      const std::size_t held = length_;
+      (void)run_plain(tokens, options, false);
+      length_ = held;
+    }
+    plain = plain || faulty::needs_plain_path();
+  }
   auto logits =
       plain ? run_plain(tokens, options, options.trace != nullptr) : decode(tokens.front(), true);
   if (logits && options.executed != nullptr) {
     options.executed->assign(weights_.layers().size(), BackendId::kCuda);
+    if (fault_seeded("F87", kHost)) options.executed->front() = BackendId::kOracle;
   }
   return logits;
 }
 
 Result<Matrix<float>> Sequence::run_plain(std::span<const std::int32_t> tokens,
-                                          const ForwardOptions& options, bool check_routes) {
+                                          const ForwardOptions& options, bool check_layers) {
   const Config& config = model_.config();
   if (auto ok = reserve_call(std::min(tokens.size(), kMaxCallTokens)); !ok) return ok.error();
   std::vector<float> logits;
   std::size_t num_rows = 0;
+  std::size_t columns = config.vocab_size;
+  const auto append = [&](std::size_t row, std::size_t rows, std::size_t position) {
+    const Matrix<float> part =
+        compute_logits(call_.hidden + row * config.hidden_size, rows, position + row, options);
+    logits.insert(logits.end(), part.flat().begin(), part.flat().end());
+    num_rows += rows;
+    columns = part.columns();
+  };
   for (std::size_t first = 0; first < tokens.size(); first += call_tokens_) {
     const auto chunk = tokens.subspan(first, std::min(call_tokens_, tokens.size() - first));
     const std::size_t position = length_ + first;
-    if (auto ok = run_chunk(chunk, position, options, check_routes); !ok) return ok.error();
-    if (!check_routes) {
+    if (auto ok = run_chunk(chunk, position, options, check_layers); !ok) return ok.error();
+    if (!check_layers) {
       DecodeState state;
       context_.to_host(buffers_.state, 1, &state);
       // Again from the start of the call, asking every layer, for the error of the first one.
-      if (state.router_error != kNoError) return run_plain(tokens, options, true);
+      if (state.router_error != kNoError || state.cache_failed != 0) {
+        return run_plain(tokens, options, true);
+      }
     }
     const bool is_last = first + chunk.size() == tokens.size();
     if (options.logit_rows == LogitRows::kAll) {
       for (std::size_t row = 0; row < chunk.size(); row += kMaxLogitRows) {
-        const std::size_t rows = std::min(kMaxLogitRows, chunk.size() - row);
-        append_logits(call_.hidden + row * config.hidden_size, rows, position + row, options,
-                      logits);
-        num_rows += rows;
+        append(row, std::min(kMaxLogitRows, chunk.size() - row), position);
       }
     } else if (is_last) {
-      const std::size_t row = chunk.size() - 1;
-      append_logits(call_.hidden + row * config.hidden_size, 1, position + row, options, logits);
-      num_rows = 1;
+      append(chunk.size() - 1, 1, position);
     }
   }
-  const Matrix<float> result(num_rows, config.vocab_size, std::move(logits));
+  const Matrix<float> result(num_rows, columns, std::move(logits));
   if (auto ok = check_finite("logits", result.view()); !ok) return ok.error();
   length_ += tokens.size();
   return result;
 }
 
 Result<void> Sequence::run_chunk(std::span<const std::int32_t> tokens, std::size_t position,
-                                 const ForwardOptions& options, bool check_routes) {
+                                 const ForwardOptions& options, bool check_layers) {
   const Config& config = model_.config();
   const DeviceTrace trace(context_, options.trace, position);
   write_state(tokens.front(), position);
   context_.to_device(tokens.data(), tokens.size(), call_.tokens);
-  embed(context_, weights_.embed_tokens(), call_.tokens, tokens.size(), call_.hidden);
+  embed_tokens(call_.tokens, tokens.size(), call_.hidden);
   trace(TracePoint::kEmbedding, 0, call_.hidden, tokens.size(), config.hidden_size);
 
   const PlainCall call{context_,    config,         tokens.size(),         position,
                        call_,       buffers_.state, options.forced_routes, trace,
-                       check_routes};
+                       check_layers};
   const MatrixShape rows{tokens.size(), config.hidden_size};
   for (std::size_t layer = 0; layer < weights_.layers().size(); ++layer) {
     auto ok = check_moe_ffn_forward_layer(config, model_.layers()[layer], layer, position, rows,
                                           rows, options);
     if (!ok) return in_layer(layer, ok.error());
-    ok = run_plain_layer(call, weights_.layers()[layer], layer, plain_cache(layer));
+    ok = run_plain_layer(call, model_.layers()[layer], weights_.layers()[layer], layer,
+                         plain_cache(layer));
     if (!ok) return ok;
   }
   return {};
 }
 
 // Logits of num_rows rows of hidden, the first of them at `position`.
-void Sequence::append_logits(const float* hidden, std::size_t num_rows, std::size_t position,
-                             const ForwardOptions& options, std::vector<float>& logits) {
+Matrix<float> Sequence::compute_logits(const float* hidden, std::size_t num_rows,
+                                       std::size_t position, const ForwardOptions& options) {
   const Config& config = model_.config();
   const DeviceTrace trace(context_, options.trace, position);
-  rms_norm(context_, hidden, weights_.norm(), num_rows, config.hidden_size, config.rms_norm_eps,
-           call_.norm);
-  trace(TracePoint::kOutputNorm, 0, call_.norm, num_rows, config.hidden_size);
-  matmul(context_, weights_.lm_head(), call_.norm, num_rows, call_.norm_activations, call_logits_);
-  trace(TracePoint::kLogits, 0, call_logits_, num_rows, config.vocab_size);
-  const std::size_t held = logits.size();
-  logits.resize(held + num_rows * config.vocab_size);
-  context_.to_host(call_logits_, num_rows * config.vocab_size, logits.data() + held);
+  const float* output_norm = hidden;
+  if (!fault_seeded("F51", kHost)) {
+    norm_rows(context_, hidden, weights_.norm(), num_rows, config.hidden_size, config.rms_norm_eps,
+              call_.norm);
+    output_norm = call_.norm;
+  }
+  trace(TracePoint::kOutputNorm, 0, output_norm, num_rows, config.hidden_size);
+  const bool takes_embedding = !config.tie_word_embeddings && fault_seeded("F106", kHost);
+  const WeightView& on_host = takes_embedding ? model_.embed_tokens() : model_.lm_head();
+  const DeviceMatrix& lm_head = takes_embedding ? weights_.embed_tokens() : weights_.lm_head();
+  matmul(context_, on_host, lm_head, output_norm, num_rows, call_.norm_activations, call_logits_);
+  Matrix<float> logits(num_rows, config.vocab_size);
+  context_.to_host(call_logits_, logits.size(), logits.data());
+  if constexpr (kFaultSites) {
+    faulty::in_place_of_cpu([&] { faulty::edit_logits(logits); });
+  }
+  trace(TracePoint::kLogits, 0, logits);
+  return logits;
 }
 
 std::size_t Sequence::graph_nodes() {
@@ -346,7 +402,7 @@ std::size_t Sequence::graph_nodes() {
 std::uint64_t Sequence::launches_without_graph() {
   const std::uint64_t before = context_.launches();
   write_state(0, length_);
-  launch_decode();
+  launch_decode(false);
   context_.synchronize();
   return context_.launches() - before;
 }
@@ -354,6 +410,9 @@ std::uint64_t Sequence::launches_without_graph() {
 Result<Matrix<float>> Sequence::decode_without_graph(std::int32_t token) {
   if (auto ok = check_forward(model_, rope_table_, {&token, 1}, length_, capacity_, {}); !ok) {
     return ok.error();
+  }
+  if constexpr (kFaultSites) {
+    if (faulty::needs_plain_path()) return run_plain({&token, 1}, {}, false);
   }
   return decode(token, false);
 }

@@ -58,14 +58,15 @@ class Sequence {
 
   void write_state(std::int32_t token, std::size_t position);
   PlainCache plain_cache(std::size_t layer) const;
-  void launch_decode();
+  void launch_decode(bool is_captured);
   Result<Matrix<float>> decode(std::int32_t token, bool use_graph);
   Result<Matrix<float>> run_plain(std::span<const std::int32_t> tokens,
-                                  const ForwardOptions& options, bool check_routes);
+                                  const ForwardOptions& options, bool check_layers);
   Result<void> run_chunk(std::span<const std::int32_t> tokens, std::size_t position,
-                         const ForwardOptions& options, bool check_routes);
-  void append_logits(const float* hidden, std::size_t num_rows, std::size_t position,
-                     const ForwardOptions& options, std::vector<float>& logits);
+                         const ForwardOptions& options, bool check_layers);
+  void embed_tokens(const std::int32_t* tokens, std::size_t num_tokens, float* hidden);
+  Matrix<float> compute_logits(const float* hidden, std::size_t num_rows, std::size_t position,
+                               const ForwardOptions& options);
 
   const Context& context_;
   const Model& model_;

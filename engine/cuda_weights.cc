@@ -5,9 +5,11 @@
 #include <cstring>
 #include <thread>
 
+#include "engine/faulty/device.h"
 #include "engine/forward.h"
 #include "kernels/check.h"
 #include "kernels/cuda/tiles.h"
+#include "kernels/faults.h"
 
 namespace refute::cuda {
 namespace {
@@ -90,6 +92,10 @@ std::size_t WeightUpload::add(Item item) {
       has_tiles(item.type, item.columns) && (item.experts.size() == 1 || expert_bytes % 16 == 0);
   item.offset = bytes_;
   bytes_ += aligned(item.experts.size() * expert_bytes);
+  // Blocks of 224 bytes in place of 210.
+  if (item.type == TensorType::kQ6_K && fault_seeded("F92", FaultHost::kCuda)) {
+    bytes_ += aligned(item.experts.size() * expert_bytes / 15);
+  }
   items_.push_back(std::move(item));
   return items_.size() - 1;
 }
@@ -226,6 +232,11 @@ Result<DeviceModel> DeviceModel::upload(const Context& context, const Model& mod
   if (!weights) return weights.error();
   DeviceModel result;
   result.weights_ = *std::move(weights);
+  if constexpr (kFaultSites) {
+    if (fault_seeded("F84", FaultHost::kCuda)) {
+      refute::faulty::arrive_late(context, result.weights_.memory());
+    }
+  }
   result.embed_tokens_ = result.weights_.matrix(numbers.embed_tokens);
   for (const LayerNumbers& layer : numbers.layers) {
     result.layers_.push_back(device_layer(result.weights_, layer));

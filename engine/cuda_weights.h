@@ -26,6 +26,7 @@ class DeviceWeights {
   }
   std::size_t bytes() const { return memory_.bytes(); }
   const std::uint8_t* data() const { return memory_.data(); }
+  const DeviceBuffer<std::uint8_t>& memory() const { return memory_; }
 
  private:
   friend class WeightUpload;

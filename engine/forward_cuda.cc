@@ -6,10 +6,17 @@
 #include <vector>
 
 #include "engine/arguments.h"
+#include "engine/faulty/device.h"
+#include "engine/faulty/layer.h"
+#include "kernels/cuda/faulty.h"
+#include "kernels/faults.h"
+#include "kernels/quant/half.h"
 #include "kernels/route.h"
 
 namespace refute::cuda {
 namespace {
+
+constexpr FaultHost kHost = FaultHost::kCuda;
 
 // Inputs and outputs of a public function in device memory, one allocation.
 class Staging {
@@ -73,10 +80,36 @@ Result<void> routing_error(const PlainCall& call, std::size_t index) {
                "a flag of the device and finite logits"};
 }
 
+// What the rows of a call have to hold for the cache: the error of the first element that does not.
+Result<void> check_cacheable(const PlainCall& call, std::string_view name, const float* rows,
+                             std::size_t columns) {
+  constexpr std::uint16_t kExponent = 0x7c00;
+  Matrix<float> x(call.num_tokens, columns);
+  call.context.to_host(rows, x.size(), x.data());
+  for (std::size_t t = 0; t < x.rows(); ++t) {
+    for (std::size_t i = 0; i < x.columns(); ++i) {
+      if ((half_from_float(x(t, i)) & kExponent) == kExponent) {
+        return uncacheable(name, call.first_position + t, static_cast<double>(x(t, i)));
+      }
+    }
+  }
+  return {};
+}
+
+Result<void> cache_error(const PlainCall& call, std::size_t columns) {
+  DecodeState state;
+  call.context.to_host(call.state, 1, &state);
+  if (state.cache_failed == 0) return {};
+  if (auto ok = check_cacheable(call, "key", call.buffers.k, columns); !ok) return ok;
+  if (auto ok = check_cacheable(call, "value", call.buffers.v, columns); !ok) return ok;
+  return Error{ErrorKind::kNonFinite, "cache", "numbers that float16 holds",
+               "a flag of the device and such numbers"};
+}
+
 // The MoE block on x [num_tokens, hidden_size], quantized in buffers.moe.input where a weight needs
-// it, to y.
-Result<void> run_moe(const PlainCall& call, const DeviceLayer& layer, std::size_t index,
-                     const float* x, float* y) {
+// it, to y. The router reads router_input, which is x.
+Result<void> run_moe(const PlainCall& call, const LayerWeights& weights, const DeviceLayer& layer,
+                     std::size_t index, const float* router_input, const float* x, float* y) {
   const Context& context = call.context;
   const Config& config = call.config;
   const MoeBuffers& moe = call.buffers.moe;
@@ -85,7 +118,15 @@ Result<void> run_moe(const PlainCall& call, const DeviceLayer& layer, std::size_
   const std::size_t inner_size = config.moe_intermediate_size;
   const std::size_t num_slots = num_tokens * k;
 
-  matmul(context, layer.router, x, num_tokens, moe.input, moe.router_logits);
+  if constexpr (kFaultSites) {
+    const ForwardOptions options{.trace = call.trace.sink(), .forced_routes = call.forced_routes};
+    const auto done = refute::faulty::moe(context, config, weights, index, call.first_position,
+                                          num_tokens, x, options, y);
+    if (!done) return done.error();
+    if (*done) return {};
+  }
+  matmul(context, weights.router, layer.router, router_input, num_tokens, moe.input,
+         moe.router_logits);
   call.trace(TracePoint::kRouterLogits, index, moe.router_logits, num_tokens, config.num_experts);
 
   const std::int32_t* forced = nullptr;
@@ -97,7 +138,7 @@ Result<void> run_moe(const PlainCall& call, const DeviceLayer& layer, std::size_
   }
   route(context, moe.router_logits, num_tokens, config.num_experts, k, config.norm_topk_prob,
         forced, index, moe.ids, moe.weights, &call.state->router_error);
-  if (call.check_routes) {
+  if (call.check_layers) {
     if (auto ok = routing_error(call, index); !ok) return ok;
   }
   call.trace(TracePoint::kRouterIndex, index, moe.ids, num_tokens, k);
@@ -119,21 +160,41 @@ Result<void> run_moe(const PlainCall& call, const DeviceLayer& layer, std::size_
   call.trace(TracePoint::kExpertSwiglu, index, moe.swiglu, num_slots, inner_size);
   call.trace(TracePoint::kExpertOut, index, moe.out, num_slots, config.hidden_size);
 
-  combine(context, moe.out, moe.weights, num_tokens, k, config.hidden_size, y);
+  if (k > 2 && fault_seeded("F82", kHost)) {
+    if constexpr (kFaultSites) {
+      faulty::combine_with_atomics(context, moe.out, moe.weights, num_tokens, k, config.hidden_size,
+                                   y);
+    }
+  } else {
+    combine(context, moe.out, moe.weights, num_tokens, k, config.hidden_size, y);
+  }
   call.trace(TracePoint::kMoeOut, index, y, num_tokens, config.hidden_size);
   return {};
 }
 
 }  // namespace
 
-void matmul(const Context& context, const DeviceMatrix& weight, const float* x,
-            std::size_t num_tokens, const DeviceActivations& activations, float* y) {
+void norm_rows(const Context& context, const float* x, const float* weight, std::size_t num_rows,
+               std::size_t size, float epsilon, float* y) {
+  if constexpr (kFaultSites) {
+    if (refute::faulty::rms_norm(context, x, weight, num_rows, size, epsilon, y)) return;
+  }
+  rms_norm(context, x, weight, num_rows, size, epsilon, y);
+}
+
+void matmul(const Context& context, [[maybe_unused]] const WeightView& on_host,
+            const DeviceMatrix& weight, const float* x, std::size_t num_tokens,
+            const DeviceActivations& activations, float* y) {
+  if constexpr (kFaultSites) {
+    if (refute::faulty::matmul(context, on_host, x, num_tokens, y)) return;
+  }
   if (!weight.is_quantized()) return matmul_float(context, weight, x, num_tokens, y);
   quantize_activations(context, x, num_tokens, weight.columns, activations);
   matmul_quantized(context, weight, activations, num_tokens, y);
 }
 
-Result<void> run_plain_layer(const PlainCall& call, const DeviceLayer& layer, std::size_t index,
+Result<void> run_plain_layer(const PlainCall& call, const LayerWeights& weights,
+                             const DeviceLayer& layer, std::size_t index,
                              const PlainCache& sequence) {
   const Context& context = call.context;
   const Config& config = call.config;
@@ -146,49 +207,107 @@ Result<void> run_plain_layer(const PlainCall& call, const DeviceLayer& layer, st
   const std::size_t key_value_size = heads.key_value_size();
   const float eps = config.rms_norm_eps;
   const std::int32_t* const position = &call.state->position;
+  const auto head_norm = [&](float* x, const float* weight, std::size_t num_heads) {
+    norm_rows(context, x, weight, num_tokens * num_heads, heads.head_dim, eps, x);
+  };
+  const auto turn = [&](float* x, std::size_t num_heads) {
+    if constexpr (kFaultSites) {
+      if (refute::faulty::rope(context, *sequence.rope_table, call.first_position, num_tokens,
+                               num_heads, x)) {
+        return;
+      }
+    }
+    rope(context, sequence.cosines, sequence.sines, position, num_tokens, num_heads,
+         heads.head_dim, x);
+  };
+  const auto append = [&](const float* x, std::uint16_t* cache) {
+    if constexpr (kFaultSites) {
+      if (refute::faulty::append_to_cache(context, x, call.first_position, num_tokens,
+                                          key_value_size, cache)) {
+        return;
+      }
+    }
+    append_to_cache(context, x, call.state, num_tokens, key_value_size, cache);
+  };
+  const auto attend = [&] {
+    if constexpr (kFaultSites) {
+      if (refute::faulty::attention(context, heads, b.q, sequence.cache.k, sequence.cache.v,
+                                    call.first_position, num_tokens, b.heads)) {
+        return;
+      }
+    }
+    attention(context, heads, b.q, sequence.cache.k, sequence.cache.v, position, num_tokens,
+              sequence.capacity, sequence.scratch, b.heads);
+  };
+  const auto replace_hidden = [&](const float* by) {
+    CUDA_CHECK(cudaMemcpyAsync(b.hidden, by, num_tokens * hidden_size * sizeof(float),
+                               cudaMemcpyDeviceToDevice, context.stream()));
+  };
 
-  rms_norm(context, b.hidden, layer.input_layernorm, num_tokens, hidden_size, eps, b.norm);
+  norm_rows(context, b.hidden, layer.input_layernorm, num_tokens, hidden_size, eps, b.norm);
   trace(TracePoint::kAttnNorm, index, b.norm, num_tokens, hidden_size);
 
-  matmul(context, layer.q_proj, b.norm, num_tokens, b.norm_activations, b.q);
+  matmul(context, weights.q_proj, layer.q_proj, b.norm, num_tokens, b.norm_activations, b.q);
   trace(TracePoint::kQ, index, b.q, num_tokens, query_size);
-  matmul(context, layer.k_proj, b.norm, num_tokens, b.norm_activations, b.k);
+  matmul(context, weights.k_proj, layer.k_proj, b.norm, num_tokens, b.norm_activations, b.k);
   trace(TracePoint::kK, index, b.k, num_tokens, key_value_size);
-  matmul(context, layer.v_proj, b.norm, num_tokens, b.norm_activations, b.v);
+  matmul(context, weights.v_proj, layer.v_proj, b.norm, num_tokens, b.norm_activations, b.v);
   trace(TracePoint::kV, index, b.v, num_tokens, key_value_size);
 
-  rms_norm(context, b.q, layer.q_norm, num_tokens * heads.num_attention_heads, heads.head_dim, eps,
-           b.q);
+  const bool skips_norms = fault_seeded("F58", kHost);
+  const bool norms_late = fault_seeded("F59", kHost);
+  const bool skips_k_norm = skips_norms || norms_late || fault_seeded("F60", kHost) ||
+                            (trace.is_on() && fault_seeded("F117", kHost));
+  if (!skips_norms && !norms_late) head_norm(b.q, layer.q_norm, heads.num_attention_heads);
   trace(TracePoint::kQNorm, index, b.q, num_tokens, query_size);
-  rms_norm(context, b.k, layer.k_norm, num_tokens * heads.num_key_value_heads, heads.head_dim, eps,
-           b.k);
+  if (!skips_k_norm) head_norm(b.k, layer.k_norm, heads.num_key_value_heads);
   trace(TracePoint::kKNorm, index, b.k, num_tokens, key_value_size);
 
-  rope(context, sequence.cosines, sequence.sines, position, num_tokens, heads.num_attention_heads,
-       heads.head_dim, b.q);
+  turn(b.q, heads.num_attention_heads);
+  if (norms_late) head_norm(b.q, layer.q_norm, heads.num_attention_heads);
   trace(TracePoint::kQRope, index, b.q, num_tokens, query_size);
-  rope(context, sequence.cosines, sequence.sines, position, num_tokens, heads.num_key_value_heads,
-       heads.head_dim, b.k);
+  if constexpr (kFaultSites) {
+    refute::faulty::edit(context, b.q, num_tokens, query_size, [&](Matrix<float>& q) {
+      refute::faulty::edit_query(config, q);
+    });
+  }
+  turn(b.k, heads.num_key_value_heads);
+  if (norms_late) head_norm(b.k, layer.k_norm, heads.num_key_value_heads);
   trace(TracePoint::kKRope, index, b.k, num_tokens, key_value_size);
 
-  append_to_cache(context, b.k, position, num_tokens, key_value_size, sequence.cache.k);
-  append_to_cache(context, b.v, position, num_tokens, key_value_size, sequence.cache.v);
-  attention(context, heads, b.q, sequence.cache.k, sequence.cache.v, position, num_tokens,
-            sequence.capacity, sequence.scratch, b.heads);
+  append(b.k, sequence.cache.k);
+  append(b.v, sequence.cache.v);
+  if (call.check_layers) {
+    if (auto ok = cache_error(call, key_value_size); !ok) return in_layer(index, ok.error());
+  }
+  attend();
   trace(TracePoint::kAttnHeads, index, b.heads, num_tokens, query_size);
 
-  matmul(context, layer.o_proj, b.heads, num_tokens, b.heads_activations, b.attn_out);
+  matmul(context, weights.o_proj, layer.o_proj, b.heads, num_tokens, b.heads_activations,
+         b.attn_out);
   trace(TracePoint::kAttnOut, index, b.attn_out, num_tokens, hidden_size);
-  add(context, b.hidden, b.attn_out, num_tokens * hidden_size, b.hidden);
+  const bool skips_attention =
+      index + 1 < config.num_hidden_layers && fault_seeded("F121", kHost);
+  if (fault_seeded("F69", kHost)) {
+    replace_hidden(b.attn_out);
+  } else if (!skips_attention) {
+    add(context, b.hidden, b.attn_out, num_tokens * hidden_size, b.hidden);
+  }
   trace(TracePoint::kAttnResidual, index, b.hidden, num_tokens, hidden_size);
 
-  rms_norm(context, b.hidden, layer.post_attention_layernorm, num_tokens, hidden_size, eps, b.norm);
+  norm_rows(context, b.hidden, layer.post_attention_layernorm, num_tokens, hidden_size, eps,
+            b.norm);
   trace(TracePoint::kFfnNorm, index, b.norm, num_tokens, hidden_size);
 
-  if (auto ok = run_moe(call, layer, index, b.norm, b.moe_out); !ok) {
+  const float* const router_input = fault_seeded("F39", kHost) ? b.hidden : b.norm;
+  if (auto ok = run_moe(call, weights, layer, index, router_input, b.norm, b.moe_out); !ok) {
     return in_layer(index, ok.error());
   }
-  add(context, b.hidden, b.moe_out, num_tokens * hidden_size, b.hidden);
+  if (fault_seeded("F44", kHost)) {
+    replace_hidden(b.moe_out);
+  } else {
+    add(context, b.hidden, b.moe_out, num_tokens * hidden_size, b.hidden);
+  }
   trace(TracePoint::kFfnResidual, index, b.hidden, num_tokens, hidden_size);
   return {};
 }
@@ -207,7 +326,7 @@ Result<void> matmul_host(const Context& context, const WeightView& weight,
   Arena arena = staging->arena();
   const auto buffers = MatmulBuffers::take(arena, x.rows, x.columns, y.columns);
   context.to_device(x.data, x.size(), buffers.x);
-  matmul(context, weights->matrix(number), buffers.x, x.rows, buffers.activations, buffers.y);
+  matmul(context, weight, weights->matrix(number), buffers.x, x.rows, buffers.activations, buffers.y);
   context.to_host(buffers.y, y.size(), y.data);
   return {};
 }
@@ -267,10 +386,14 @@ Result<void> expert_swiglu(const Context& context, const WeightView& gate_proj,
   Arena arena = staging->arena();
   const Buffers b = take(arena);
   context.to_device(x.data(), x.size(), b.outer.x);
-  matmul(context, weights->matrix(gate), b.outer.x, 1, b.outer.activations, b.outer.y);
-  matmul(context, weights->matrix(up), b.outer.x, 1, b.outer.activations, b.up);
-  swiglu(context, b.outer.y, b.up, gate_proj.rows, b.inner.x);
-  matmul(context, weights->matrix(down), b.inner.x, 1, b.inner.activations, b.inner.y);
+  matmul(context, gate_proj, weights->matrix(gate), b.outer.x, 1, b.outer.activations, b.outer.y);
+  matmul(context, up_proj, weights->matrix(up), b.outer.x, 1, b.outer.activations, b.up);
+  bool done = false;
+  if constexpr (kFaultSites) {
+    done = refute::faulty::swiglu(context, b.outer.y, b.up, 1, gate_proj.rows, b.inner.x);
+  }
+  if (!done) swiglu(context, b.outer.y, b.up, gate_proj.rows, b.inner.x);
+  matmul(context, down_proj, weights->matrix(down), b.inner.x, 1, b.inner.activations, b.inner.y);
   context.to_host(b.inner.y, y.size(), y.data());
   return {};
 }
@@ -323,7 +446,9 @@ Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
                        options.forced_routes,
                        DeviceTrace(context, options.trace, first_position),
                        true};
-  if (auto ok = run_moe(call, device_layer, layer_index, buffers.norm, buffers.moe_out); !ok) {
+  if (auto ok = run_moe(call, layer, device_layer, layer_index, buffers.norm, buffers.norm,
+                        buffers.moe_out);
+      !ok) {
     return ok;
   }
   context.to_host(buffers.moe_out, y.size(), y.data);

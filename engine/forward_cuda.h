@@ -35,8 +35,12 @@ Result<void> matmul_host(const Context& context, const WeightView& weight,
                          MatrixView<const float> x, MatrixView<float> y);
 
 // y = x times a weight of any type, in device memory; `activations`, shaped like x, is scratch.
-void matmul(const Context& context, const DeviceMatrix& weight, const float* x,
-            std::size_t num_tokens, const DeviceActivations& activations, float* y);
+// on_host: the same weight there.
+void matmul(const Context& context, const WeightView& on_host, const DeviceMatrix& weight,
+            const float* x, std::size_t num_tokens, const DeviceActivations& activations, float* y);
+// kernels/cuda/ops.h's rms_norm, with its fault sites.
+void norm_rows(const Context& context, const float* x, const float* weight, std::size_t num_rows,
+               std::size_t size, float epsilon, float* y);
 
 // The recording side of a call (engine/trace.h's TraceCall) for values in device memory: waits for
 // them and copies them. Does nothing without a sink.
@@ -46,7 +50,12 @@ class DeviceTrace {
       : context_(context), record_{sink, first_position} {}
 
   bool is_on() const { return record_.sink != nullptr; }
+  TraceSink* sink() const { return record_.sink; }
   // values [rows, columns]
+  template <typename T>
+  void operator()(TracePoint point, std::size_t layer, const Matrix<T>& on_host) const {
+    record_(point, layer, on_host);
+  }
   template <typename T>
   void operator()(TracePoint point, std::size_t layer, const T* values, std::size_t rows,
                   std::size_t columns) const {
@@ -71,21 +80,24 @@ struct PlainCall {
   DecodeState* state;                 // In device memory: position and router_error.
   const ForcedRoutes* forced_routes;  // Or null.
   DeviceTrace trace;
-  // Waits for every layer's routing and reports its error at once; otherwise it stays in *state.
-  bool check_routes;
+  // Waits for every layer's cache and routing and reports their error at once; otherwise it stays
+  // in *state.
+  bool check_layers;
 };
 
 // The sequence's part of a layer.
 struct PlainCache {
   LayerCache cache;
+  const RopeTable* rope_table;  // On the host; the next two on the device.
   const float* cosines;
   const float* sines;
   float* scratch;
   std::size_t capacity;
 };
 
-// buffers.hidden, in place, through one layer. Errors: of the router, with check_routes.
-Result<void> run_plain_layer(const PlainCall& call, const DeviceLayer& layer, std::size_t index,
-                             const PlainCache& cache);
+// buffers.hidden, in place, through one layer; `weights` are the layer's on the host. Errors: of
+// the cache and the router, with check_layers.
+Result<void> run_plain_layer(const PlainCall& call, const LayerWeights& weights,
+                             const DeviceLayer& layer, std::size_t index, const PlainCache& cache);
 
 }  // namespace refute::cuda

@@ -261,7 +261,7 @@ struct AttentionArguments {
   const float* k_norm;
   const float* cosines;
   const float* sines;
-  const DecodeState* state;
+  DecodeState* state;
   std::uint16_t* k_cache;
   std::uint16_t* v_cache;
   float* scratch;
@@ -372,6 +372,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
   for (int c = i; c < size; c += kAttentionThreads) {
     last_k[c] = half_bits(k[c]);
     if (writes_cache) {
+      if (!is_finite_half(last_k[c]) || !is_finite_half(last_v[c])) a.state->cache_failed = 1;
       a.k_cache[row + static_cast<std::size_t>(c)] = last_k[c];
       a.v_cache[row + static_cast<std::size_t>(c)] = last_v[c];
     }

@@ -1,5 +1,6 @@
 #include "kernels/cuda/device.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 
@@ -7,6 +8,8 @@ namespace refute::cuda {
 namespace {
 
 constexpr int kMinComputeCapability = 80;
+
+std::atomic<std::size_t> held = 0;
 
 Error no_device(std::string found) {
   return {ErrorKind::kNoDevice, "cuda", "a driver and a device of compute capability 8.0 or newer",
@@ -20,6 +23,10 @@ void cuda_check_failed(cudaError_t error, const char* call, const char* file, in
                cudaGetErrorName(error), cudaGetErrorString(error));
   std::abort();
 }
+
+std::size_t held_bytes() { return held; }
+void count_held(std::size_t bytes) { held += bytes; }
+void count_freed(std::size_t bytes) { held -= bytes; }
 
 DeviceMemory device_memory() {
   DeviceMemory memory;

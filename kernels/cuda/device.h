@@ -33,6 +33,11 @@ struct DeviceMemory {
 };
 DeviceMemory device_memory();
 
+// Bytes in all DeviceBuffers of this process: state of the process, but nothing depends on it.
+std::size_t held_bytes();
+void count_held(std::size_t bytes);
+void count_freed(std::size_t bytes);
+
 // Device memory of `size` elements, freed on destruction.
 template <typename T>
 class DeviceBuffer {
@@ -51,10 +56,13 @@ class DeviceBuffer {
     CUDA_CHECK(error);
     buffer.data_ = static_cast<T*>(data);
     buffer.size_ = size;
+    count_held(buffer.bytes());
     return buffer;
   }
   ~DeviceBuffer() {
-    if (data_ != nullptr) CUDA_CHECK(cudaFree(data_));
+    if (data_ == nullptr) return;
+    CUDA_CHECK(cudaFree(data_));
+    count_freed(bytes());
   }
   DeviceBuffer(DeviceBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}

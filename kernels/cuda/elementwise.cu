@@ -63,11 +63,15 @@ __global__ void rope_kernel(const float* cosines, const float* sines, const std:
   }
 }
 
-// x [size] = rows of `columns`; cache rows from *position on.
-__global__ void append_kernel(const float* x, const std::int32_t* position, std::size_t size,
+// x [size] = rows of `columns`; cache rows from state->position on.
+__global__ void append_kernel(const float* x, DecodeState* state, std::size_t size,
                               std::size_t columns, std::uint16_t* cache) {
   const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < size) cache[static_cast<std::size_t>(*position) * columns + i] = half_bits(x[i]);
+  if (i >= size) return;
+  const std::uint16_t half = half_bits(x[i]);
+  // All that find one write the same.
+  if (!is_finite_half(half)) state->cache_failed = 1;
+  cache[static_cast<std::size_t>(state->position) * columns + i] = half;
 }
 
 __global__ void swiglu_kernel(const float* gate, const float* up, std::size_t size, float* y) {
@@ -126,10 +130,10 @@ void rope(const Stream& stream, const float* cosines, const float* sines,
       stream, rope_kernel, cosines, sines, position, static_cast<int>(head_dim / 2), x);
 }
 
-void append_to_cache(const Stream& stream, const float* x, const std::int32_t* position,
+void append_to_cache(const Stream& stream, const float* x, DecodeState* state,
                      std::size_t num_tokens, std::size_t columns, std::uint16_t* cache) {
   const std::size_t size = num_tokens * columns;
-  Launch{dim3(blocks_for(size, kThreads)), dim3(kThreads)}(stream, append_kernel, x, position, size,
+  Launch{dim3(blocks_for(size, kThreads)), dim3(kThreads)}(stream, append_kernel, x, state, size,
                                                            columns, cache);
 }
 

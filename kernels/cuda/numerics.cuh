@@ -108,6 +108,8 @@ __device__ inline float from_half_bits(std::uint16_t bits) {
   return __half2float(__ushort_as_half(bits));
 }
 
+__device__ inline bool is_finite_half(std::uint16_t bits) { return (bits & 0x7c00u) != 0x7c00u; }
+
 __device__ inline bool is_finite(float x) {
   return (__float_as_uint(x) & 0x7fffffffu) < kInfinityBits;
 }

@@ -75,7 +75,8 @@ struct DecodeState {
   std::int32_t token = 0;     // To be appended (decode).
   std::int32_t position = 0;  // Of the first token of the call.
   std::int32_t step = 0;      // Tokens decoded since the host wrote this.
-  std::int32_t failed = 0;    // Not 0: logits were not finite, and nothing advances any more.
+  std::int32_t failed = 0;    // Not 0: something was not finite, and nothing advances any more.
+  std::int32_t cache_failed = 0;  // Not 0: a key or a value was not finite as float16.
   std::uint64_t router_error = kNoError;
 };
 
@@ -115,8 +116,9 @@ void rope(const Stream& stream, const float* cosines, const float* sines,
           const std::int32_t* position, std::size_t num_tokens, std::size_t num_heads,
           std::size_t head_dim, float* x);
 
-// cache[*position + t] = float16 of x[t]   x [num_tokens, columns]
-void append_to_cache(const Stream& stream, const float* x, const std::int32_t* position,
+// cache[state->position + t] = float16 of x[t]   x [num_tokens, columns]. An element that is not
+// finite as float16 sets state->cache_failed.
+void append_to_cache(const Stream& stream, const float* x, DecodeState* state,
                      std::size_t num_tokens, std::size_t columns, std::uint16_t* cache);
 
 // Token t at position *position + t sees positions up to its own. `capacity` bounds them all;
@@ -142,8 +144,8 @@ void combine(const Stream& stream, const float* expert_out, const float* weights
              std::size_t num_tokens, std::size_t num_experts_per_tok, std::size_t size, float* y);
 
 // The likeliest token (of equal logits the lowest id) becomes state->token and tokens[step]; the
-// position moves on by one. When a logit is not finite, only state->failed is set. partial:
-// kArgmaxBlocks elements.
+// position moves on by one. When a logit, a router logit or an element of the cache is not finite,
+// only state->failed is set. partial: kArgmaxBlocks elements.
 inline constexpr std::size_t kArgmaxBlocks = 512;
 struct ArgmaxPartial {
   float value;

@@ -100,7 +100,7 @@ __global__ void argmax_step_kernel(const ArgmaxPartial* partial, int count, Deco
   }
   best = block_best(best);
   if (threadIdx.x != 0) return;
-  if (best.index < 0 || state->router_error != kNoError) {
+  if (best.index < 0 || state->router_error != kNoError || state->cache_failed != 0) {
     state->failed = 1;
     return;
   }
