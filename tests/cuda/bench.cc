@@ -102,8 +102,61 @@ double time_part(const cuda::Context& context, const cuda::DeviceModel& weights,
   return 1e6 * seconds / (10.0 * static_cast<double>(weights.layers().size()));
 }
 
-void time_parts(const cuda::Context& context, const Model& model,
-                const cuda::DeviceModel& weights) {
+// Bytes of device memory that each kernel of a layer must read, the mean over the layers: weights,
+// of the experts those chosen, and the cache up to `position`.
+struct LayerBytes {
+  double qkv = 0.0, attention = 0.0, o_proj = 0.0, router = 0.0, gate_up = 0.0, down = 0.0;
+
+  double of(unsigned parts) const {
+    double sum = 0.0;
+    if (parts & cuda::kPartQkv) sum += qkv;
+    if (parts & cuda::kPartAttention) sum += attention;
+    if (parts & cuda::kPartOut) sum += o_proj;
+    if (parts & cuda::kPartRouter) sum += router;
+    if (parts & cuda::kPartGateUp) sum += gate_up;
+    if (parts & cuda::kPartDown) sum += down;
+    return sum;
+  }
+};
+
+LayerBytes layer_bytes(const Model& model, std::size_t position) {
+  const Config& config = model.config();
+  const double layers = static_cast<double>(model.layers().size());
+  const double chosen = static_cast<double>(config.num_experts_per_tok);
+  const auto mean = [&](std::size_t bytes) { return static_cast<double>(bytes) / layers; };
+  LayerBytes bytes;
+  for (const LayerWeights& layer : model.layers()) {
+    bytes.qkv += mean(layer.q_proj.bytes() + layer.k_proj.bytes() + layer.v_proj.bytes());
+    bytes.o_proj += mean(layer.o_proj.bytes());
+    bytes.router += mean(layer.router.bytes());
+    bytes.gate_up += chosen * mean(layer.gate_proj.bytes_per_expert() +
+                                   layer.up_proj.bytes_per_expert());
+    bytes.down += chosen * mean(layer.down_proj.bytes_per_expert());
+  }
+  bytes.attention = static_cast<double>(position * 2 * sizeof(std::uint16_t) *
+                                        config.attention_shape().key_value_size());
+  return bytes;
+}
+
+void time_lm_head(const cuda::Context& context, const Model& model,
+                  const cuda::DeviceModel& weights, const cuda::DecodeShape& shape,
+                  const cuda::SequenceBuffers& buffers, double bandwidth) {
+  constexpr int kTimes = 20;
+  const double seconds = median_seconds([&] {
+                           for (int i = 0; i < kTimes; ++i) {
+                             cuda::decode_lm_head(context, shape, weights.norm(), weights.lm_head(),
+                                                  cuda::decode_buffers(buffers));
+                           }
+                           context.synchronize();
+                         }) /
+                         kTimes;
+  const double bytes = static_cast<double>(model.lm_head().bytes());
+  std::printf("part %-16s %7.2f us a token, %6.1f MB, %5.1f %% of the measured bandwidth\n",
+              "lm_head", 1e6 * seconds, bytes / 1e6, 100.0 * bytes / seconds / bandwidth);
+}
+
+void time_parts(const cuda::Context& context, const Model& model, const cuda::DeviceModel& weights,
+                double bandwidth) {
   constexpr std::size_t kPositions = 512;
   constexpr std::size_t kPosition = 128;
   const Config& config = model.config();
@@ -128,10 +181,14 @@ void time_parts(const cuda::Context& context, const Model& model,
       {"qkv", 1},          {"attention", 2},     {"o_proj", 4},          {"router", 8},
       {"gate_up", 16},     {"down", 32},         {"gate_up + down", 48}, {"up to attention", 3},
       {"up to o_proj", 7}, {"up to router", 15}, {"up to gate_up", 31},  {"all", 63}};
+  const LayerBytes bytes = layer_bytes(model, kPosition);
   for (const Part& part : kParts) {
-    std::printf("part %-16s %.2f us a layer\n", part.name,
-                time_part(context, weights, shape, buffers, part.mask));
+    const double microseconds = time_part(context, weights, shape, buffers, part.mask);
+    std::printf("part %-16s %7.2f us a layer, %6.3f MB, %5.1f %% of the measured bandwidth\n",
+                part.name, microseconds, bytes.of(part.mask) / 1e6,
+                100.0 * bytes.of(part.mask) / (1e-6 * microseconds) / bandwidth);
   }
+  time_lm_head(context, model, weights, shape, buffers, bandwidth);
 }
 
 int time_model(const std::string& path) {
@@ -163,7 +220,7 @@ int time_model(const std::string& path) {
   std::printf("graph            %zu kernels, %s\n", sequence->graph_nodes(),
               sequence->is_fused() ? "fused" : "not all fused");
 
-  if (sequence->is_fused()) time_parts(context, model, weights);
+  if (sequence->is_fused()) time_parts(context, model, weights, bandwidth);
 
   std::vector<std::int32_t> prompt(std::min<std::size_t>(2048, capacity - kDecoded));
   for (std::size_t i = 0; i < prompt.size(); ++i) {

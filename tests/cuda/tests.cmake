@@ -14,5 +14,11 @@ if(REFUTE_HAVE_CUDA)
   target_link_libraries(cuda_bench PRIVATE project_options engine CUDA::cudart_static)
   target_link_options(cuda_bench PRIVATE -static-libstdc++ -static-libgcc)
 
+  # A mistake for each tool of compute-sanitizer to find: what ci/gpu shows the tools with.
+  add_executable(cuda_planted cuda/planted.cu)
+  target_link_libraries(cuda_planted PRIVATE CUDA::cudart_static)
+  set_target_properties(cuda_planted PROPERTIES
+    CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_ARCHITECTURES "${REFUTE_CUDA_ARCHITECTURES}")
+
   gtest_discover_tests(cuda_tests TEST_PREFIX cuda. DISCOVERY_TIMEOUT 60 PROPERTIES LABELS gpu)
 endif()
