@@ -8,6 +8,7 @@
 #include "engine/faulty/layer.h"
 #include "kernels/attention.h"
 #include "kernels/combine.h"
+#include "kernels/cpu/read_bandwidth.h"
 #include "kernels/embed.h"
 #include "kernels/quant/half.h"
 #include "kernels/rms_norm.h"
@@ -77,6 +78,10 @@ class CpuBackend : public Backend {
     const std::size_t threads = context_.threads().num_threads();
     return "cpu (" + std::string(cpu::isa_name(context_.isa())) + ", " + std::to_string(threads) +
            (threads == 1 ? " thread)" : " threads)");
+  }
+
+  std::optional<double> measure_read_bandwidth() const override {
+    return cpu::measure_read_bandwidth(context_);
   }
 
   Result<std::unique_ptr<Session>> open_session(const Model& model,

@@ -109,6 +109,12 @@ Result<Model> Model::load(const std::filesystem::path& path, std::size_t num_thr
 
 std::span<const std::byte> Model::file_bytes() const { return file_->bytes(); }
 
+void Model::keep_layers(std::size_t num_layers) {
+  CHECK(num_layers >= 1 && num_layers <= layers_.size());
+  layers_.resize(num_layers);
+  config_.num_hidden_layers = num_layers;
+}
+
 std::size_t Model::bytes_per_token() const {
   std::size_t bytes = embed_tokens_.bytes_per_row() + norm_bytes(norm_) + lm_head_.bytes();
   for (const LayerWeights& layer : layers_) {

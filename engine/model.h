@@ -75,6 +75,10 @@ class Model {
   // What the file says of its tokenizer; empty when it has none.
   const std::optional<TokenizerData>& tokenizer_data() const { return tokenizer_data_; }
 
+  // Forgets the layers from `num_layers` on: a shallower model of the same weights, to see what a
+  // layer costs. Precondition: 1 <= num_layers <= num_hidden_layers, and no session is open.
+  void keep_layers(std::size_t num_layers);
+
   // Weights that one decoded token reads, in bytes: everything but unselected experts and
   // embed_tokens (one row of it).
   std::size_t bytes_per_token() const;

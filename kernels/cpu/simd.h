@@ -65,6 +65,9 @@ struct SimdKernels {
                            std::size_t stride, std::size_t size, float denominator, float* y);
   void (*weighted_sum_f32)(const float* coefficients, std::size_t count, const float* rows,
                            std::size_t stride, std::size_t size, float denominator, float* y);
+
+  // XOR of the words, which reads each once: for kernels/cpu/read_bandwidth.h.
+  std::uint64_t (*xor_words)(const std::uint64_t* words, std::size_t count);
 };
 
 extern const SimdKernels kPortableKernels;

@@ -260,6 +260,24 @@ struct FormatQ8_0 {
   }
 };
 
+std::uint64_t xor_words(const std::uint64_t* words, std::size_t count) {
+  __m256i sum[8];
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v) sum[v] = _mm256_setzero_si256();
+  std::size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; ++v) sum[v] = _mm256_xor_si256(sum[v], load_256(words + i + 4 * v));
+  }
+#pragma GCC unroll 7
+  for (int v = 1; v < 8; ++v) sum[0] = _mm256_xor_si256(sum[0], sum[v]);
+  std::uint64_t lanes[4];
+  __builtin_memcpy(lanes, &sum[0], sizeof(lanes));
+  std::uint64_t total = (lanes[0] ^ lanes[1]) ^ (lanes[2] ^ lanes[3]);
+  for (; i < count; ++i) total ^= words[i];
+  return total;
+}
+
 }  // namespace
 
 constinit const SimdKernels kAvx2Kernels = {
@@ -280,6 +298,7 @@ constinit const SimdKernels kAvx2Kernels = {
     .softmax_terms = softmax_terms<Avx2, Scalar>,
     .weighted_sum_f16 = weighted_sum<Avx2, Scalar, StoredF16>,
     .weighted_sum_f32 = weighted_sum<Avx2, Scalar, StoredF32>,
+    .xor_words = xor_words,
 };
 
 }  // namespace refute::cpu

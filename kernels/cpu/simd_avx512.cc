@@ -217,6 +217,27 @@ struct FormatQ8_0 {
   }
 };
 
+std::uint64_t xor_words(const std::uint64_t* words, std::size_t count) {
+  __m512i sum[8];
+#pragma GCC unroll 8
+  for (int v = 0; v < 8; ++v) sum[v] = _mm512_setzero_si512();
+  std::size_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; ++v) {
+      sum[v] = _mm512_xor_si512(sum[v], _mm512_loadu_si512(words + i + 8 * v));
+    }
+  }
+#pragma GCC unroll 7
+  for (int v = 1; v < 8; ++v) sum[0] = _mm512_xor_si512(sum[0], sum[v]);
+  std::uint64_t lanes[8];
+  __builtin_memcpy(lanes, &sum[0], sizeof(lanes));
+  std::uint64_t total = 0;
+  for (const std::uint64_t lane : lanes) total ^= lane;
+  for (; i < count; ++i) total ^= words[i];
+  return total;
+}
+
 }  // namespace
 
 constinit const SimdKernels kAvx512Kernels = {
@@ -237,6 +258,7 @@ constinit const SimdKernels kAvx512Kernels = {
     .softmax_terms = softmax_terms<Avx512, Scalar>,
     .weighted_sum_f16 = weighted_sum<Avx512, Scalar, StoredF16>,
     .weighted_sum_f32 = weighted_sum<Avx512, Scalar, StoredF32>,
+    .xor_words = xor_words,
 };
 
 }  // namespace refute::cpu

@@ -41,6 +41,18 @@ float combine_blocks(const float v[8], const float d[8]) {
   return (u[0] + u[1]) + (u[2] + u[3]);
 }
 
+std::uint64_t xor_words(const std::uint64_t* words, std::size_t count) {
+  std::uint64_t sum[8] = {};
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    for (std::size_t lane = 0; lane < 8; ++lane) sum[lane] ^= words[i + lane];
+  }
+  std::uint64_t total = 0;
+  for (const std::uint64_t lane : sum) total ^= lane;
+  for (; i < count; ++i) total ^= words[i];
+  return total;
+}
+
 int even_odd(int block) { return block / 2 + 4 * (block % 2); }
 
 std::int32_t dot_16(const std::int16_t* a, const std::int8_t* b) {
@@ -191,6 +203,7 @@ constinit const SimdKernels kPortableKernels = {
     .softmax_terms = softmax_terms<Scalar, Scalar>,
     .weighted_sum_f16 = weighted_sum<Scalar, Scalar, StoredF16>,
     .weighted_sum_f32 = weighted_sum<Scalar, Scalar, StoredF32>,
+    .xor_words = xor_words,
 };
 
 }  // namespace refute::cpu

@@ -5,6 +5,7 @@ target_sources(kernels PRIVATE
   cpu/combine.cc
   cpu/context.cc
   cpu/matmul.cc
+  cpu/read_bandwidth.cc
   cpu/rms_norm.cc
   cpu/rope.cc
   cpu/simd_portable.cc

@@ -8,8 +8,10 @@ refute_test(engine
   engine/model_test.cc
   engine/pretokenizer_test.cc
   engine/sampler_test.cc
+  engine/session_test.cc
   engine/synth_test.cc
   engine/tokenizer_test.cc
+  engine/trace_file_test.cc
   engine/trace_test.cc
   engine/utf8_test.cc
 )

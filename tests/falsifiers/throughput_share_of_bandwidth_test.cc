@@ -18,7 +18,8 @@ TEST(ThroughputShareOfBandwidth, TooSlowAndTooGoodAreBothRefuted) {
 
 TEST(ThroughputShareOfBandwidth, WithoutABandwidthNothingIsClaimed) {
   const LoadedPack loaded("nano");
-  EXPECT_EQ(run(throughput_share_of_bandwidth_info(), *cpu_backend(), loaded).kind,
+  const auto cpu = cpu_backend();
+  EXPECT_EQ(run(throughput_share_of_bandwidth_info(), DeviceBackend(*cpu), loaded).kind,
             VerdictKind::kNotRun);
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -34,9 +35,11 @@ const Model& pack(const std::string& name) {
   static std::map<std::string, Model> models;
   const auto found = models.find(name);
   if (found != models.end()) return found->second;
-  const std::string path = name == "kjv-moe-7m"
-                               ? std::string(REFUTE_SOURCE_DIR) + "/contracts/subjects/" + name
-                               : std::string(REFUTE_TEST_DATA) + "/packs/" + name;
+  // Where it was built, or on a machine that the program was carried to.
+  const char* const carried = std::getenv("REFUTE_SOURCE_DIR");
+  const std::string root = carried != nullptr ? carried : REFUTE_SOURCE_DIR;
+  const std::string path =
+      root + (name == "kjv-moe-7m" ? "/contracts/subjects/" : "/tests/data/packs/") + name;
   auto model = Model::load(path + ".gguf");
   CHECK(model);
   return models.emplace(name, std::move(*model)).first->second;
