@@ -57,8 +57,8 @@ Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
 
 // Weights on the device and how many sessions use them.
 struct Resident {
-  std::uint64_t model = 0;  // Model::identity()
-  std::size_t layers = 0;   // A model may have been cut.
+  std::uint64_t model = 0;   // Model::identity()
+  std::size_t layers = 0;    // A model may have been cut.
   std::uint64_t faults = 0;  // fault_epoch() of the upload: it may hold a fault.
   std::size_t sessions = 0;
   cuda::DeviceModel weights;
@@ -83,8 +83,8 @@ class Residents {
     if (found == nullptr) {
       auto uploaded = cuda::DeviceModel::upload(context, model);
       if (!uploaded) return uploaded.error();
-      residents_.push_back(std::make_unique<Resident>(
-          Resident{model.identity(), model.layers().size(), fault_epoch(), 0, *std::move(uploaded)}));
+      residents_.push_back(std::make_unique<Resident>(Resident{
+          model.identity(), model.layers().size(), fault_epoch(), 0, *std::move(uploaded)}));
       found = residents_.back().get();
     }
     ++found->sessions;

@@ -154,7 +154,11 @@ void Sequence::write_state(std::int32_t token, std::size_t position) {
 }
 
 PlainCache Sequence::plain_cache(std::size_t layer) const {
-  return {buffers_.layer_cache(layer), &rope_table_, buffers_.cosines, buffers_.sines, buffers_.scratch,
+  return {buffers_.layer_cache(layer),
+          &rope_table_,
+          buffers_.cosines,
+          buffers_.sines,
+          buffers_.scratch,
           capacity_};
 }
 
@@ -187,8 +191,7 @@ void Sequence::launch_decode(bool is_captured) {
       decode_layer(context_, shape_, layer, buffers_.layer_cache(i), i, decode_,
                    leaves_out ? kAllParts & ~kPartDown : kAllParts);
     } else if (!leaves_out) {
-      const Result<void> ok =
-          run_plain_layer(plain, model_.layers()[i], layer, i, plain_cache(i));
+      const Result<void> ok = run_plain_layer(plain, model_.layers()[i], layer, i, plain_cache(i));
       CHECK(ok);
     }
   }
@@ -244,7 +247,8 @@ Result<Matrix<float>> Sequence::decode(std::int32_t token, bool use_graph) {
                              cudaMemcpyDeviceToHost, context_.stream()));
   context_.synchronize();
   // What was not finite, and where, is found by the plain path.
-  if (host_state_.data()->failed != 0 || host_state_.data()->cache_failed != 0) return run_plain({&token, 1}, {}, true);
+  if (host_state_.data()->failed != 0 || host_state_.data()->cache_failed != 0)
+    return run_plain({&token, 1}, {}, true);
   length_ += 1;
   return Matrix<float>(1, vocab_size, {host_logits_.data(), host_logits_.data() + vocab_size});
 }

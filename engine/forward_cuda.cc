@@ -217,8 +217,8 @@ Result<void> run_plain_layer(const PlainCall& call, const LayerWeights& weights,
         return;
       }
     }
-    rope(context, sequence.cosines, sequence.sines, position, num_tokens, num_heads,
-         heads.head_dim, x);
+    rope(context, sequence.cosines, sequence.sines, position, num_tokens, num_heads, heads.head_dim,
+         x);
   };
   const auto append = [&](const float* x, std::uint16_t* cache) {
     if constexpr (kFaultSites) {
@@ -267,9 +267,8 @@ Result<void> run_plain_layer(const PlainCall& call, const LayerWeights& weights,
   if (norms_late) head_norm(b.q, layer.q_norm, heads.num_attention_heads);
   trace(TracePoint::kQRope, index, b.q, num_tokens, query_size);
   if constexpr (kFaultSites) {
-    refute::faulty::edit(context, b.q, num_tokens, query_size, [&](Matrix<float>& q) {
-      refute::faulty::edit_query(config, q);
-    });
+    refute::faulty::edit(context, b.q, num_tokens, query_size,
+                         [&](Matrix<float>& q) { refute::faulty::edit_query(config, q); });
   }
   turn(b.k, heads.num_key_value_heads);
   if (norms_late) head_norm(b.k, layer.k_norm, heads.num_key_value_heads);
@@ -286,8 +285,7 @@ Result<void> run_plain_layer(const PlainCall& call, const LayerWeights& weights,
   matmul(context, weights.o_proj, layer.o_proj, b.heads, num_tokens, b.heads_activations,
          b.attn_out);
   trace(TracePoint::kAttnOut, index, b.attn_out, num_tokens, hidden_size);
-  const bool skips_attention =
-      index + 1 < config.num_hidden_layers && fault_seeded("F121", kHost);
+  const bool skips_attention = index + 1 < config.num_hidden_layers && fault_seeded("F121", kHost);
   if (fault_seeded("F69", kHost)) {
     replace_hidden(b.attn_out);
   } else if (!skips_attention) {
@@ -326,7 +324,8 @@ Result<void> matmul_host(const Context& context, const WeightView& weight,
   Arena arena = staging->arena();
   const auto buffers = MatmulBuffers::take(arena, x.rows, x.columns, y.columns);
   context.to_device(x.data, x.size(), buffers.x);
-  matmul(context, weight, weights->matrix(number), buffers.x, x.rows, buffers.activations, buffers.y);
+  matmul(context, weight, weights->matrix(number), buffers.x, x.rows, buffers.activations,
+         buffers.y);
   context.to_host(buffers.y, y.size(), y.data);
   return {};
 }

@@ -1,10 +1,11 @@
 // Claim: decoding by replaying recorded kernels gives bitwise what the same kernels give when they
 //   are launched one by one, and what the pass of one kernel an op gives; also after resets, with
-//   unused memory poisoned, and after calls of more tokens than before; greedy decoding, which never
-//   asks the host, continues with the likeliest tokens of that pass; and a replay has as many
+//   unused memory poisoned, and after calls of more tokens than before; greedy decoding, which
+//   never asks the host, continues with the likeliest tokens of that pass; and a replay has as many
 //   kernels as are launched.
-// Why it must hold: one canonical order of summation, whatever runs it; a recording is the launches.
-// Catches: launches that were never recorded, recorded addresses of memory that has moved, fused
+// Why it must hold: one canonical order of summation, whatever runs it; a recording is the
+// launches. Catches: launches that were never recorded, recorded addresses of memory that has
+// moved, fused
 //   kernels that differ from the ops.
 // Misses: errors that all three share.
 // Source: comparison class E; a public engine whose replay left out 168 products.
@@ -68,14 +69,12 @@ class Attempt {
     const std::string both = std::to_string(counts->replayed) + " replayed, " +
                              std::to_string(counts->launched) + " launched";
     if (counts->launched == 0) judge_->refute("no kernel was launched");
-    judge_->measure("differing_launches",
-                    std::abs(static_cast<double>(counts->replayed) -
-                             static_cast<double>(counts->launched)),
-                    both);
+    judge_->measure(
+        "differing_launches",
+        std::abs(static_cast<double>(counts->replayed) - static_cast<double>(counts->launched)),
+        both);
     const auto replayed = [&](std::size_t t) { return (*session)->forward({&tokens_[t], 1}, {}); };
-    const auto launched = [&](std::size_t t) {
-      return (*session)->forward_unrecorded(tokens_[t]);
-    };
+    const auto launched = [&](std::size_t t) { return (*session)->forward_unrecorded(tokens_[t]); };
     if (!compare_rows(0, kNumTokens, "replayed", replayed)) return true;
     if (!reset(**session)) return true;
     if (!compare_rows(0, kNumTokens, "launched one by one", launched)) return true;
@@ -120,8 +119,7 @@ class Attempt {
   }
 
   bool longer_call(Session& session) {
-    const auto logits =
-        session.forward(std::span(tokens_).subspan(kFirstTokens, kLongerCall), {});
+    const auto logits = session.forward(std::span(tokens_).subspan(kFirstTokens, kLongerCall), {});
     if (!logits) {
       judge_subject_error(logits.error(), "a longer call", judge_);
       return false;

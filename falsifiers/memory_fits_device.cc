@@ -46,11 +46,10 @@ Verdict falsify_memory_fits_device(const Subject& subject, const Criterion& crit
   const bool held =
       judge.measure("used_over_total",
                     static_cast<double>(memory->used) / static_cast<double>(memory->total), where);
-  const bool compact =
-      judge.measure("weights_over_file",
-                    static_cast<double>(memory->weights) /
-                        static_cast<double>(subject.model->weight_bytes()),
-                    std::to_string(memory->weights) + " bytes of weights");
+  const bool compact = judge.measure(
+      "weights_over_file",
+      static_cast<double>(memory->weights) / static_cast<double>(subject.model->weight_bytes()),
+      std::to_string(memory->weights) + " bytes of weights");
   judge.count_case(!held || !compact);
   return judge.verdict();
 }

@@ -65,6 +65,15 @@ Verdict falsify_memory_refuses_what_does_not_fit(const Subject& subject,
   const auto model = file->load();
   CHECK(model);
   const Backend& backend = subject.backend;
+  // Weights of an earlier session may be kept: a small model takes their place, so that what is
+  // held before is little.
+  const auto small = SyntheticFile::make(synthetic_options(SyntheticShape::kWide, criterion.seed));
+  CHECK(small);
+  const auto small_model = small->load();
+  CHECK(small_model);
+  if (const auto session = backend.open_session(*small_model, kFewPositions); !session) {
+    return Verdict::error(session.error().message());
+  }
   const auto before = backend.memory_held();
   if (!before) return Verdict::not_run(backend.description() + " has no memory of its own");
   const auto too_large = backend.open_session(*model, kTooManyPositions);
@@ -75,17 +84,16 @@ Verdict falsify_memory_refuses_what_does_not_fit(const Subject& subject,
   judge_refusal(too_large.error(), &judge);
   const std::size_t after = backend.memory_held().value_or(0);
   const std::size_t left = after > *before ? after - *before : 0;
-  const bool clean = judge.measure("bytes_left_behind", static_cast<double>(left),
-                                   std::to_string(*before) + " bytes before, " +
-                                       std::to_string(after) + " after");
+  const bool clean =
+      judge.measure("bytes_left_behind", static_cast<double>(left),
+                    std::to_string(*before) + " bytes before, " + std::to_string(after) + " after");
   auto session = backend.open_session(*model, kFewPositions);
   const std::vector<std::int32_t> tokens = {1, 2, 3};
   if (!session) {
     judge.refute("a session that fits was refused after one that does not: " +
                  session.error().message());
   } else if (const auto logits = (*session)->forward(tokens, {}); !logits) {
-    judge.refute("a session that fits fails after one that does not: " +
-                 logits.error().message());
+    judge.refute("a session that fits fails after one that does not: " + logits.error().message());
   }
   judge.count_case(!clean);
   return judge.verdict();

@@ -1,4 +1,5 @@
-// Claim: decoding one token of a model of the real layer shape (four layers of it) reads the weights at no less than 29 % of the read bandwidth that was
+// Claim: decoding one token of a model of the real layer shape (four layers of it) reads the
+// weights at no less than 29 % of the read bandwidth that was
 //   measured in the same run, and at no more than 100 % of it.
 // Why it must hold: decode is bound by memory. 150 tokens/s on an RTX 4090, the public contract's
 //   figure, is 29 % of that card's bandwidth; a share carries over to other cards and does not
@@ -94,8 +95,7 @@ Verdict judge_throughput(const Backend& backend, const Model& model, double band
   std::ranges::sort(seconds);
   const double tokens_per_second =
       static_cast<double>(kDecodedTokens) / seconds[seconds.size() / 2];
-  const double share =
-      static_cast<double>(model.bytes_per_token()) * tokens_per_second / bandwidth;
+  const double share = static_cast<double>(model.bytes_per_token()) * tokens_per_second / bandwidth;
   const std::string where = std::to_string(tokens_per_second) + " tokens/s of " +
                             std::to_string(model.bytes_per_token()) + " bytes, " +
                             std::to_string(bandwidth / 1e9) + " GB/s";

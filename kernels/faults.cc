@@ -32,8 +32,7 @@ void change_state(int from, int to) {
 }
 
 int site_key(FaultId fault, FaultHost host) {
-  const bool stands_in =
-      host == FaultHost::kCpu && cpu_is_cuda.load(std::memory_order_relaxed);
+  const bool stands_in = host == FaultHost::kCpu && cpu_is_cuda.load(std::memory_order_relaxed);
   return fault.code() * kHosts + static_cast<int>(stands_in ? FaultHost::kCuda : host);
 }
 

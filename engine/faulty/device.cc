@@ -172,8 +172,8 @@ bool matmul(const cuda::Context& context, const WeightView& weight, const float*
       y);
 }
 
-bool embed(const cuda::Context& context, const WeightView& embed_tokens,
-           const std::int32_t* tokens, std::size_t num_tokens, float* y) {
+bool embed(const cuda::Context& context, const WeightView& embed_tokens, const std::int32_t* tokens,
+           std::size_t num_tokens, float* y) {
   if (!asks(context)) return false;
   std::vector<std::int32_t> ids(num_tokens);
   context.to_host(tokens, num_tokens, ids.data());

@@ -55,8 +55,8 @@ bool rms_norm(const cuda::Context& context, const float* x, const float* weight,
               std::size_t num_rows, std::size_t size, float epsilon, float* y);
 bool matmul(const cuda::Context& context, const WeightView& weight, const float* x,
             std::size_t num_tokens, float* y);
-bool embed(const cuda::Context& context, const WeightView& embed_tokens,
-           const std::int32_t* tokens, std::size_t num_tokens, float* y);
+bool embed(const cuda::Context& context, const WeightView& embed_tokens, const std::int32_t* tokens,
+           std::size_t num_tokens, float* y);
 bool rope(const cuda::Context& context, const RopeTable& table, std::size_t first_position,
           std::size_t num_tokens, std::size_t num_heads, float* x);
 bool attention(const cuda::Context& context, const AttentionShape& shape, const float* q,

@@ -92,15 +92,14 @@ void rms_norm_without_barrier(const Stream& stream, const float* x, const float*
 }
 
 void rms_norm_with_divergent_tail(const Stream& stream, const float* x, const float* weight,
-                                  std::size_t num_rows, std::size_t size, float epsilon,
-                                  float* y) {
+                                  std::size_t num_rows, std::size_t size, float epsilon, float* y) {
   Launch{dim3(static_cast<unsigned>(num_rows)), dim3(kWarp)}(
       stream, rms_norm_with_divergent_tail_kernel, x, weight, static_cast<int>(size), epsilon, y);
 }
 
 void combine_with_atomics(const Stream& stream, const float* expert_out, const float* weights,
-                          std::size_t num_tokens, std::size_t num_experts_per_tok,
-                          std::size_t size, float* y) {
+                          std::size_t num_tokens, std::size_t num_experts_per_tok, std::size_t size,
+                          float* y) {
   CUDA_CHECK(cudaMemsetAsync(y, 0, num_tokens * size * sizeof(float), stream.handle));
   const dim3 grid(blocks_for(size, kThreads), static_cast<unsigned>(num_tokens),
                   static_cast<unsigned>(num_experts_per_tok));

@@ -19,8 +19,8 @@ void rms_norm_with_divergent_tail(const Stream& stream, const float* x, const fl
                                   std::size_t num_rows, std::size_t size, float epsilon, float* y);
 // Adds the experts in the order in which they come (F82). An effect with three experts or more.
 void combine_with_atomics(const Stream& stream, const float* expert_out, const float* weights,
-                          std::size_t num_tokens, std::size_t num_experts_per_tok,
-                          std::size_t size, float* y);
+                          std::size_t num_tokens, std::size_t num_experts_per_tok, std::size_t size,
+                          float* y);
 // Asks for more shared memory than there is and ignores the error: y stays as it is (F86).
 void launch_with_too_much_shared(const Stream& stream, float* y);
 // Keeps the stream busy for a while (F84).

@@ -72,10 +72,10 @@ inline std::uint64_t error_key(std::size_t layer, std::size_t token, std::size_t
 
 // What a sequence's next call starts from; the graph reads it, so that one graph serves them all.
 struct DecodeState {
-  std::int32_t token = 0;     // To be appended (decode).
-  std::int32_t position = 0;  // Of the first token of the call.
-  std::int32_t step = 0;      // Tokens decoded since the host wrote this.
-  std::int32_t failed = 0;    // Not 0: something was not finite, and nothing advances any more.
+  std::int32_t token = 0;         // To be appended (decode).
+  std::int32_t position = 0;      // Of the first token of the call.
+  std::int32_t step = 0;          // Tokens decoded since the host wrote this.
+  std::int32_t failed = 0;        // Not 0: something was not finite, and nothing advances any more.
   std::int32_t cache_failed = 0;  // Not 0: a key or a value was not finite as float16.
   std::uint64_t router_error = kNoError;
 };

@@ -129,8 +129,8 @@ LayerBytes layer_bytes(const Model& model, std::size_t position) {
     bytes.qkv += mean(layer.q_proj.bytes() + layer.k_proj.bytes() + layer.v_proj.bytes());
     bytes.o_proj += mean(layer.o_proj.bytes());
     bytes.router += mean(layer.router.bytes());
-    bytes.gate_up += chosen * mean(layer.gate_proj.bytes_per_expert() +
-                                   layer.up_proj.bytes_per_expert());
+    bytes.gate_up +=
+        chosen * mean(layer.gate_proj.bytes_per_expert() + layer.up_proj.bytes_per_expert());
     bytes.down += chosen * mean(layer.down_proj.bytes_per_expert());
   }
   bytes.attention = static_cast<double>(position * 2 * sizeof(std::uint16_t) *

@@ -17,14 +17,16 @@ class DeviceBackend : public FaultySessionBackend {
   Result<std::unique_ptr<Session>> open_session(const Model& model,
                                                 std::size_t capacity) const override {
     if (capacity <= 4096) {
-      if (refuses_all) return refusal;
+      if (refuses_all && refused) return refusal;
       return FaultySessionBackend::open_session(model, capacity);
     }
     held += left_behind;
+    refused = true;
     return refusal;
   }
 
   mutable std::size_t held = 5000;
+  mutable bool refused = false;
   std::size_t left_behind = 0;
   bool refuses_all = false;
   Error refusal{ErrorKind::kOutOfMemory, "open_session", "9000 bytes of device memory",
@@ -33,9 +35,7 @@ class DeviceBackend : public FaultySessionBackend {
 
 class MemoryRefuses : public testing::Test {
  protected:
-  Verdict verdict() const {
-    return run(memory_refuses_what_does_not_fit_info(), device_, loaded_);
-  }
+  Verdict verdict() const { return run(memory_refuses_what_does_not_fit_info(), device_, loaded_); }
 
   LoadedPack loaded_{"nano"};
   std::unique_ptr<Backend> cpu_ = cpu_backend();

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/falsifiers/broken_session.h"
 #include "tests/falsifiers/pack_fixture.h"
 
 namespace refute {
@@ -19,8 +20,8 @@ TEST(ThroughputShareOfBandwidth, TooSlowAndTooGoodAreBothRefuted) {
 TEST(ThroughputShareOfBandwidth, WithoutABandwidthNothingIsClaimed) {
   const LoadedPack loaded("nano");
   const auto cpu = cpu_backend();
-  EXPECT_EQ(run(throughput_share_of_bandwidth_info(), DeviceBackend(*cpu), loaded).kind,
-            VerdictKind::kNotRun);
+  const FaultySessionBackend silent(*cpu, SessionFaults{});
+  EXPECT_EQ(run(throughput_share_of_bandwidth_info(), silent, loaded).kind, VerdictKind::kNotRun);
 }
 
 }  // namespace
