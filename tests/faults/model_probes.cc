@@ -230,6 +230,32 @@ Probe moe_with(TensorType gate, TensorType down) {
   return moe(shape, 5);
 }
 
+// Decoding, a call of more tokens than any before, decoding.
+Outcome decode_around_a_longer_call(const Backend& backend) {
+  Sequence sequence(backend, pack("nano"), 16);
+  sequence.feed({3});
+  sequence.feed({5});
+  sequence.feed(some_tokens(6, 256));
+  sequence.feed({7});
+  return std::move(sequence).outcome();
+}
+
+// More positions than any device has memory for; hosts have none of their own to refuse them with.
+Outcome too_many_positions(const Backend& backend) {
+  constexpr std::size_t kPositions = std::size_t{1} << 30;
+  Outcome outcome;
+  if (backend.id() != BackendId::kCuda) return outcome;
+  SynthOptions options = synth_preset("nano").value();
+  options.config.max_position_embeddings = kPositions;
+  const auto path = temporary("many_positions.gguf");
+  CHECK(write_synthetic_model(options, path));
+  const Model model = Model::load(path).value();
+  std::filesystem::remove(path);
+  const auto session = backend.open_session(model, kPositions);
+  if (!session) outcome.errors = session.error().where;
+  return outcome;
+}
+
 }  // namespace
 
 std::vector<FaultProbe> model_probes() {
@@ -251,6 +277,11 @@ std::vector<FaultProbe> model_probes() {
       {"F125", forward("mixed", 2)},
       {"F98", moe(block_shape(), 3)},
       {"F64", forward("kjv-moe-7m", 10)},
+      {"F84", forward("nano", 5)},
+      {"F85", decode_around_a_longer_call},
+      {"F86", forward("nano", 5)},
+      {"F130", decode_around_a_longer_call},
+      {"F131", too_many_positions},
   };
   for (const char* id : {"F13", "F14", "F15", "F16", "F17", "F18", "F19", "F20", "F21", "F107a"}) {
     probes.push_back({id, moe(block_shape(), 24)});
