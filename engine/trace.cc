@@ -81,7 +81,9 @@ void TraceRecorder::append(TraceSite site, std::size_t first_position, TraceElem
   }
   CHECK(tensor.element == element);
   CHECK(inserted || tensor.values.columns() == rows.columns);
-  std::vector<double> values(tensor.values.flat().begin(), tensor.values.flat().end());
+  std::vector<double> values;
+  values.reserve(tensor.values.size() + rows.size());
+  values.insert(values.end(), tensor.values.flat().begin(), tensor.values.flat().end());
   values.insert(values.end(), rows.flat().begin(), rows.flat().end());
   const std::size_t total_rows = tensor.values.rows() + rows.rows;
   tensor.values = Matrix<double>(total_rows, rows.columns, std::move(values));

@@ -27,7 +27,9 @@ constexpr const char* kDescription = "trace.backend_description";
 constexpr const char* kBuildVersion = "trace.build_version";
 constexpr const char* kTreeSha256 = "trace.tree_sha256";
 constexpr const char* kRoutes = "trace.routes";
+constexpr const char* kError = "trace.error";
 constexpr const char* kChunk = "trace.tokens_per_call";
+constexpr const char* kMissing = "trace.missing";  // Absent when nothing is.
 // One element a capture, in the order of the tensors.
 constexpr const char* kNames = "trace.capture.names";
 constexpr const char* kFirstPositions = "trace.capture.first_positions";
@@ -104,6 +106,7 @@ class TraceReader {
       return malformed("trace points", "at least one", "none");
     }
     if (auto infos = expectations ? Result<void>{} : read_infos(); !infos) return infos.error();
+    if (auto missing = read_missing(); !missing) return missing.error();
     for (const auto& [site, info] : trace_.captures) {
       if (auto ok = check_capture(site, info); !ok) return ok.error();
     }
@@ -157,7 +160,7 @@ class TraceReader {
         {keys::kSubject, &origin.subject},      {keys::kModelSha256, &origin.model_sha256},
         {keys::kBackend, &origin.backend},      {keys::kDescription, &origin.description},
         {keys::kBuildVersion, &origin.version}, {keys::kTreeSha256, &origin.tree_sha256},
-        {keys::kRoutes, &origin.routes},
+        {keys::kRoutes, &origin.routes},        {keys::kError, &origin.error},
     };
     for (const auto& [key, text] : texts) {
       auto value = file_.required_string(key);
@@ -256,6 +259,25 @@ class TraceReader {
     return {};
   }
 
+  Result<void> read_missing() {
+    const GgufValue* value = file_.find_value(keys::kMissing);
+    if (value == nullptr) return {};
+    const auto* names = std::get_if<std::vector<std::string>>(value);
+    if (names == nullptr) {
+      return file_.key_error(ErrorKind::kMalformed, keys::kMissing, "an array of names",
+                             "another type");
+    }
+    for (const std::string& name : *names) {
+      const auto site = parse_trace_site(name);
+      if (!site || trace_.tensors.contains(*site)) {
+        return file_.key_error(ErrorKind::kMalformed, keys::kMissing,
+                               "trace points that are not there", name);
+      }
+      trace_.missing.push_back(*site);
+    }
+    return {};
+  }
+
   Result<void> check_capture(TraceSite site, const CaptureInfo& info) const {
     const std::size_t rows = trace_.tensors.at(site).values.rows();
     const std::size_t end = trace_.tokens.size();
@@ -308,7 +330,7 @@ std::optional<TraceSite> parse_trace_site(std::string_view name) {
 TraceFile make_trace_file(TraceOrigin origin, std::vector<std::int32_t> tokens,
                           std::map<TraceSite, TraceTensor> tensors) {
   CHECK(!tokens.empty() && !tensors.empty());
-  TraceFile trace{std::move(origin), std::move(tokens), std::move(tensors), {}};
+  TraceFile trace{std::move(origin), std::move(tokens), std::move(tensors), {}, {}};
   for (const auto& [site, tensor] : trace.tensors) {
     CHECK(tensor.first_position == 0 && tensor.values.rows() % trace.tokens.size() == 0);
     trace.captures[site].num_tokens = trace.tokens.size();
@@ -328,7 +350,13 @@ Result<void> write_trace_file(const TraceFile& trace, const std::filesystem::pat
   writer.add_value(keys::kBuildVersion, trace.origin.version);
   writer.add_value(keys::kTreeSha256, trace.origin.tree_sha256);
   writer.add_value(keys::kRoutes, trace.origin.routes);
+  writer.add_value(keys::kError, trace.origin.error);
   writer.add_value(keys::kChunk, std::uint64_t{trace.origin.chunk});
+  if (!trace.missing.empty()) {
+    std::vector<std::string> missing;
+    for (const TraceSite site : trace.missing) missing.push_back(site.name());
+    writer.add_value(keys::kMissing, missing);
+  }
   std::vector<std::string> names;
   std::vector<std::int64_t> first_positions;
   std::vector<std::int64_t> num_tokens;

@@ -28,12 +28,16 @@ struct TraceOrigin {
   std::string version;       // Of the build.
   std::string tree_sha256;   // Of the build's sources.
   std::string routes;        // "own", or "forced" and from where.
+  std::string error;         // What ended the forward pass before its end; empty when nothing did.
   std::size_t chunk = 0;     // Tokens a call; 0: all at once.
 };
 
 inline constexpr std::string_view kNoReduction = "none";
 inline constexpr std::string_view kRowMajor = "row-major";
+// Backends of traces beside those of backend_id.h: an oracle pack, and the oracle with the fast
+// backends' activations.
 inline constexpr std::string_view kExpectationsBackend = "expectations";
+inline constexpr std::string_view kEmulatedOracleBackend = "oracle-emulated";
 
 // What every capture says of itself, beside its values. Captures that differ in any of it are never
 // compared.
@@ -53,6 +57,7 @@ struct TraceFile {
   std::vector<std::int32_t> tokens;
   std::map<TraceSite, TraceTensor> tensors;
   std::map<TraceSite, CaptureInfo> captures;  // The same sites.
+  std::vector<TraceSite> missing = {};        // Asked for, but origin.error came before them.
 
   bool is_expectations() const { return origin.backend == kExpectationsBackend; }
 };

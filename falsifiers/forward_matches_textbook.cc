@@ -5,7 +5,8 @@
 // Why: Both are float64, so only rounding separates them (below 1e-12); nothing of the second
 //   writing is code that the oracle runs.
 // Catches: What every comparison with the oracle is blind to, because the oracle is the reference:
-//   any stage left out, exchanged, or computed from another input, weight, constant or position.
+//   any stage left out, exchanged, or computed from another input, weight, constant or position;
+//   weights read as another type, which leaves NaN.
 // Misses: Rows of large matrices that the sample leaves out, positions past the prompt; and a
 //   trace that records other numbers than those used, which shows in the stage after it.
 // Source: Qwen3MoeForCausalLM; the formulas as in the papers that kernels/*.h name.
@@ -26,10 +27,11 @@ namespace {
 
 constexpr std::string_view kId = "forward.matches_textbook";
 
-constexpr std::array<MetricInfo, 2> kMetrics = {{
+constexpr std::array<MetricInfo, 3> kMetrics = {{
     {"error", "|y - textbook| over the root mean square of the row, any stage.", false, 1e-9},
     {"wrong_ids", "Ranks that hold another expert than the logits say; fewer than one.", false,
      0.5},
+    {"non_finite", "Elements of a trace point that are NaN or Inf; fewer than one.", false, 0.5},
 }};
 constexpr std::array kBackends = {BackendId::kOracle};
 
@@ -42,8 +44,8 @@ void synthetic(const Backend& backend, PropertyCase& property_case) {
   const SyntheticFile file = draw_file(property_case, shape);
   // Past the tiles of 8 and the positions of 16.
   const std::size_t num_tokens = property_case.integer("num_tokens", 1, 19);
-  const auto observed =
-      run_synthetic(backend, file, num_tokens, property_case.seed("tokens"), property_case);
+  const auto observed = run_synthetic(backend, file, num_tokens, property_case.seed("tokens"),
+                                      property_case, "non_finite");
   if (!observed) return;
   const std::size_t most_rows = shape == SyntheticShape::kNarrow ? 128 : kSampledRows;
   measure_stages(observed->model, observed->tokens, observed->run, most_rows,

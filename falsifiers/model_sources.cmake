@@ -30,13 +30,16 @@ set(REFUTE_MODEL_FALSIFIER_SOURCES
   oracle_pack.cc
   oracle_pack_trace_points.cc
   provenance_executed_backend.cc
+  run_distance.cc
   session_ends_at_context.cc
   session_resets_cleanly.cc
+  slot_pairing.cc
   stage_replay.cc
   synthetic_model.cc
   synthetic_run.cc
   textbook_stages.cc
   throughput_share_of_bandwidth.cc
+  trace_comparison.cc
   trace_points_complete_and_ordered.cc
   traced_run.cc
 )

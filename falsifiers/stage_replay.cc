@@ -266,6 +266,14 @@ Computed moe_block(const Backend& with, const Model& model, TraceSite site,
 
 }  // namespace
 
+std::vector<TraceSite> stage_inputs(const Config& config, TraceSite site) {
+  std::vector<TraceSite> sites;
+  for (const Input& input : stage_of(site.point).inputs) {
+    if (input.from != From::kNone) sites.push_back(site_of(input, site, config));
+  }
+  return sites;
+}
+
 Result<Matrix<double>> replay_stage(const Backend& with, const Model& model, TraceSite site,
                                     const StageInputs& inputs) {
   const Config& config = model.config();

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "engine/backend.h"
 #include "engine/model.h"
@@ -20,6 +21,9 @@ struct StageInputs {
   std::span<const std::int32_t> tokens;  // Of the whole run.
   const TraceTensors& tensors;
 };
+
+// The trace points that the stage of `site` reads; none for the embedding, which reads the tokens.
+std::vector<TraceSite> stage_inputs(const Config& config, TraceSite site);
 
 // The value at `site` as `with` computes it from the nearest inputs that are there: an input that
 // is not is computed from its own inputs first, so that fewer recorded points give longer composed

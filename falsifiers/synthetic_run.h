@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "engine/backend.h"
@@ -30,9 +31,11 @@ SyntheticFile draw_file(PropertyCase& property_case, SyntheticShape shape);
 bool require_all_traced(const Config& config, const TracedRun& run, PropertyCase& property_case);
 
 // Prefills `num_tokens` random tokens and records everything. Fails the case and returns nothing
-// when the backend gives an error or not all is traced.
+// when the backend gives an error or not all is traced. With `non_finite_metric` it measures how
+// many elements of each trace point are NaN or Inf, also up to an error that they led to.
 std::optional<SyntheticRun> run_synthetic(const Backend& backend, const SyntheticFile& file,
                                           std::size_t num_tokens, std::uint64_t token_seed,
-                                          PropertyCase& property_case);
+                                          PropertyCase& property_case,
+                                          std::string_view non_finite_metric = {});
 
 }  // namespace refute

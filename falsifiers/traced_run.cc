@@ -14,7 +14,10 @@ namespace refute {
 namespace {
 
 Matrix<double> appended(Matrix<double> first, const Matrix<double>& second) {
-  std::vector<double> values(first.flat().begin(), first.flat().end());
+  if (first.rows() == 0) return second;
+  std::vector<double> values;
+  values.reserve(first.size() + second.size());
+  values.insert(values.end(), first.flat().begin(), first.flat().end());
   values.insert(values.end(), second.flat().begin(), second.flat().end());
   return {first.rows() + second.rows(), second.columns(), std::move(values)};
 }
@@ -99,7 +102,10 @@ Result<TracedRun> run_traced(Session& session, std::span<const std::int32_t> tok
   for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
     const std::size_t count = std::min(chunk, tokens.size() - begin);
     auto logits = session.forward(tokens.subspan(begin, count), forward);
-    if (!logits) return logits.error();
+    if (!logits) {
+      if (options.up_to_error != nullptr) *options.up_to_error = recorder.tensors();
+      return logits.error();
+    }
     run.logits = appended(std::move(run.logits), *logits);
   }
   run.trace = recorder.tensors();

@@ -42,6 +42,8 @@ struct TracedRun {
 struct TracedRunOptions {
   std::size_t chunk = 0;  // Tokens a call; 0 gives all of them at once.
   const ForcedRoutes* forced_routes = nullptr;
+  // Gets what was recorded up to an error, when the run gives one.
+  TraceTensors* up_to_error = nullptr;
 };
 
 // Appends `tokens` to a sequence and records everything. Precondition: tokens is not empty.

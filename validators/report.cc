@@ -14,8 +14,8 @@
 namespace refute {
 namespace {
 
-constexpr std::array<std::string_view, 5> kFormatNames = {"human", "json", "jsonl", "markdown",
-                                                          "github"};
+constexpr std::array<std::string_view, 6> kFormatNames = {"human",    "json",   "jsonl",
+                                                          "markdown", "github", "csv"};
 
 // GitHub's escapes: percent and line breaks in messages, colon and comma too in properties.
 std::string github_escape(std::string_view text, bool property) {

@@ -14,7 +14,7 @@
 
 namespace refute {
 
-enum class Format { kHuman, kJson, kJsonl, kMarkdown, kGithub };
+enum class Format { kHuman, kJson, kJsonl, kMarkdown, kGithub, kCsv };
 
 std::string_view format_name(Format format);  // "human"
 

@@ -186,6 +186,8 @@ std::string render_run(const RunReport& report, Format format, Style style) {
       return render_markdown(report);
     case Format::kGithub:
       return render_github(report);
+    case Format::kCsv:
+      break;  // Not offered.
   }
   return "";
 }

@@ -244,6 +244,8 @@ std::string render_status(const StatusBoard& board, std::span<const Contract> co
       return render_markdown(board);
     case Format::kGithub:
       return render_github(board);
+    case Format::kCsv:
+      break;  // Not offered.
   }
   return "";
 }

@@ -167,6 +167,8 @@ std::string render_validate(const ValidateResult& result, Format format, Style s
       return render_markdown(result);
     case Format::kGithub:
       return render_github(result);
+    case Format::kCsv:
+      break;  // Not offered.
   }
   return "";
 }

@@ -62,15 +62,17 @@ void dequantize_block(const BlockQ5K& block, Real* values) {
 template <typename Real>
 void dequantize_block(const BlockQ6K& block, Real* values) {
   const Real d = static_cast<Real>(float_from_half(block.d));
-  for (int i = 0; i < 256; ++i) {
-    const int half = i / 128;
-    const int quarter = (i % 128) / 32;
-    const int l = i % 32;
-    const std::uint8_t byte = block.q_low[64 * half + 32 * (quarter % 2) + l];
-    const int low = quarter < 2 ? byte & 15 : byte >> 4;
-    const int high = (block.q_high[32 * half + l] >> (2 * quarter)) & 3;
-    const int q = (low | (high << 4)) - 32;
-    values[i] = d * static_cast<Real>(block.scales[i / 16]) * static_cast<Real>(q);
+  for (int half = 0; half < 2; ++half) {
+    for (int quarter = 0; quarter < 4; ++quarter) {
+      const int shift_low = quarter < 2 ? 0 : 4;
+      for (int l = 0; l < 32; ++l) {
+        const int i = 128 * half + 32 * quarter + l;
+        const int low = (block.q_low[64 * half + 32 * (quarter % 2) + l] >> shift_low) & 15;
+        const int high = (block.q_high[32 * half + l] >> (2 * quarter)) & 3;
+        const int q = (low | (high << 4)) - 32;
+        values[i] = d * static_cast<Real>(block.scales[i / 16]) * static_cast<Real>(q);
+      }
+    }
   }
 }
 

@@ -29,6 +29,7 @@ TraceFile sample() {
                      .version = "0.1.0",
                      .tree_sha256 = "abcd",
                      .routes = "own",
+                     .error = "NonFinite: logits",
                      .chunk = 2};
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   return make_trace_file(
@@ -56,6 +57,7 @@ TEST(TraceFile, KeepsEveryBitAndWhereItComesFrom) {
   EXPECT_EQ(read->origin.backend, "cpu");
   EXPECT_EQ(read->origin.description, "cpu (portable, 1 thread)");
   EXPECT_EQ(read->origin.tree_sha256, "abcd");
+  EXPECT_EQ(read->origin.error, "NonFinite: logits");
   EXPECT_EQ(read->origin.chunk, 2u);
   EXPECT_EQ(read->captures, trace.captures);
   ASSERT_EQ(read->tensors.size(), 4u);
@@ -69,6 +71,18 @@ TEST(TraceFile, KeepsEveryBitAndWhereItComesFrom) {
               0)
         << site.name();
   }
+}
+
+TEST(TraceFile, KeepsWhatARunThatEndedDoesNotHold) {
+  TraceFile trace = sample();
+  trace.missing = {{TracePoint::kFfnResidual, 1}, {TracePoint::kOutputNorm, 0}};
+  const auto read = written_and_read(trace);
+  ASSERT_TRUE(read) << read.error().message();
+  EXPECT_EQ(read->missing, trace.missing);
+  trace.missing = {kLogits};
+  const auto there = written_and_read(trace);
+  ASSERT_FALSE(there) << "logits are recorded";
+  EXPECT_NE(there.error().message().find("trace.missing"), std::string::npos);
 }
 
 TEST(TraceFile, KeepsTokenRangeAndReductionOfEveryCapture) {

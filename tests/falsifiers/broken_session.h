@@ -38,6 +38,7 @@ struct SessionFaults {
   std::optional<BackendId> claims;         // Reported for every layer.
   bool reports_nothing = false;            // `executed` stays as it was given.
   const Model* runs = nullptr;             // In place of any model of its shape.
+  bool runs_for_all = false;               // In place of models of other shapes too.
   const Backend* falls_back_to = nullptr;  // Whose sessions are used, under this one's name.
 };
 
@@ -125,8 +126,8 @@ class FaultySessionBackend : public Backend {
                                                 std::size_t capacity) const override {
     const Backend& backend = faults_.falls_back_to == nullptr ? inner_ : *faults_.falls_back_to;
     const auto has_its_shape = [&](const Model& other) {
-      return other.config().hidden_size == model.config().hidden_size &&
-             other.config().vocab_size == model.config().vocab_size;
+      return faults_.runs_for_all || (other.config().hidden_size == model.config().hidden_size &&
+                                      other.config().vocab_size == model.config().vocab_size);
     };
     const bool replaced = faults_.runs != nullptr && has_its_shape(*faults_.runs);
     auto session = backend.open_session(replaced ? *faults_.runs : model, capacity);

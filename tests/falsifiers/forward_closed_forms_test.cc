@@ -67,6 +67,7 @@ TEST(ForwardClosedForms, RefutesABackendThatIgnoresItsWeights) {
   const Model fixed = load_model(pack_path("nano", ".gguf"));
   SessionFaults faults;
   faults.runs = &fixed;
+  faults.runs_for_all = true;
   const auto cpu = cpu_backend();
   const Verdict verdict =
       run_falsifier(forward_closed_forms_info(), FaultySessionBackend(*cpu, faults));

@@ -30,6 +30,7 @@ set(REFUTE_MODEL_FALSIFIER_TESTS
   falsifiers/session_ends_at_context_test.cc
   falsifiers/session_resets_cleanly_test.cc
   falsifiers/stage_replay_test.cc
+  falsifiers/trace_comparison_test.cc
   falsifiers/trace_points_complete_and_ordered_test.cc
   falsifiers/traced_run_test.cc
 )

@@ -164,8 +164,8 @@ TEST(CommandLine, SaysItsVersionAndBuild) {
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_TRUE(contains(version.out, "refute 0.")) << version.out;
   EXPECT_TRUE(contains(version.out, "(tree ")) << version.out;
-  for (const char* command : {"", "validate", "run", "status", "generate", "synth", "explain",
-                              "list", "doctor", "schema"}) {
+  for (const char* command : {"", "validate", "run", "status", "trace", "compare", "bench",
+                              "generate", "synth", "explain", "list", "doctor", "schema"}) {
     const CommandResult help = cli.run(std::string(command) + " --help");
     EXPECT_EQ(help.exit_code, 0) << command;
     EXPECT_TRUE(contains(help.out, "Example")) << command;

@@ -1,17 +1,25 @@
 refute_test(validators
+  validators/bench_fit_test.cc
+  validators/bench_measure_test.cc
+  validators/cli_bench_test.cc
   validators/cli_evidence_test.cc
   validators/cli_test.cc
+  validators/cli_trace_test.cc
   validators/contract_test.cc
   validators/corpus_test.cc
   validators/diagnostic_test.cc
+  validators/heat_map_test.cc
   validators/kill_matrix_test.cc
   validators/own_contracts_test.cc
   validators/record_test.cc
+  validators/report_bench_test.cc
   validators/robustness_test.cc
+  validators/rules_kill_matrix_test.cc
   validators/rules_test.cc
   validators/run_test.cc
   validators/schema_test.cc
   validators/status_test.cc
+  validators/trace_selection_test.cc
   validators/validate_test.cc
   validators/witness_test.cc
   validators/yaml_tree_test.cc

@@ -7,6 +7,9 @@ std::vector<std::unique_ptr<Command>> make_commands() {
   commands.push_back(make_validate_command());
   commands.push_back(make_run_command());
   commands.push_back(make_status_command());
+  commands.push_back(make_trace_command());
+  commands.push_back(make_compare_command());
+  commands.push_back(make_bench_command());
   commands.push_back(make_generate_command());
   commands.push_back(make_synth_command());
   commands.push_back(make_explain_command());
