@@ -42,9 +42,8 @@ constexpr FaultId kRoute[] = {"F22",  "F28",  "F29",  "F30",  "F31",  "F32", "F3
                               "F109", "F114", "F115", "F116", "F120", "F123"};
 constexpr FaultId kQuery[] = {"F102"};
 // Of the block itself, beside those of its ops.
-constexpr FaultId kBlock[] = {"F13",   "F14",  "F15",  "F16",  "F17", "F18", "F19",
-                              "F20",   "F21",  "F40",  "F79",  "F80", "F81", "F98",
-                              "F107a", "F112", "F113", "F118", "F119"};
+constexpr FaultId kBlock[] = {"F13", "F14", "F15", "F16", "F17",   "F18",  "F19",  "F20",  "F21",
+                              "F40", "F79", "F81", "F98", "F107a", "F112", "F113", "F118", "F119"};
 
 bool any_armed(std::span<const FaultId> faults) {
   return std::ranges::any_of(faults, [](FaultId id) { return fault_armed(id, kHost); });
