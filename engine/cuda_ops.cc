@@ -8,7 +8,6 @@
 #include "engine/cuda_weights.h"
 #include "engine/faulty/device.h"
 #include "engine/forward_cuda.h"
-#include "kernels/combine.h"
 #include "kernels/cuda/faulty.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/faults.h"
@@ -190,11 +189,7 @@ Result<Matrix<float>> combine_host(const Context& context, const Matrix<float>& 
   auto* y = operands.reserve<float>(weight.rows() * expert_out.columns());
   if (!operands.ok()) return operands.ok().error();
   if constexpr (kFaultSites) {
-    const auto wrong =
-        refute::faulty::stand_in(weight.rows(), expert_out.columns(),
-                                 [&](const cpu::Context& cpu, MatrixView<float> result) {
-                                   cpu::combine(cpu, expert_out.view(), weight.view(), result);
-                                 });
+    const auto wrong = refute::faulty::combine(expert_out, weight);
     if (wrong) return *wrong;
     if (weight.columns() > 2 && fault_seeded("F82", FaultHost::kCuda)) {
       faulty::combine_with_atomics(context, outs, weights, weight.rows(), weight.columns(),

@@ -7,7 +7,6 @@
 
 #include "engine/arguments.h"
 #include "engine/faulty/device.h"
-#include "engine/faulty/layer.h"
 #include "kernels/cuda/faulty.h"
 #include "kernels/faults.h"
 #include "kernels/quant/half.h"
@@ -267,8 +266,7 @@ Result<void> run_plain_layer(const PlainCall& call, const LayerWeights& weights,
   if (norms_late) head_norm(b.q, layer.q_norm, heads.num_attention_heads);
   trace(TracePoint::kQRope, index, b.q, num_tokens, query_size);
   if constexpr (kFaultSites) {
-    refute::faulty::edit(context, b.q, num_tokens, query_size,
-                         [&](Matrix<float>& q) { refute::faulty::edit_query(config, q); });
+    refute::faulty::edit_query_on_device(context, config, num_tokens, b.q);
   }
   turn(b.k, heads.num_key_value_heads);
   if (norms_late) head_norm(b.k, layer.k_norm, heads.num_key_value_heads);

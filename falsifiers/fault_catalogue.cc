@@ -13,6 +13,7 @@ namespace {
 // Where a site exists, and what the others wait for. Of faults that the CPU hosts too, the places
 // are the CPU's, which stand in for CUDA's (engine/faulty/device.h).
 constexpr BackendId kAll[] = {BackendId::kOracle, BackendId::kCpu, BackendId::kCuda};
+constexpr BackendId kBoth[] = {BackendId::kOracle, BackendId::kCpu};
 constexpr BackendId kOracleOnly[] = {BackendId::kOracle};
 constexpr BackendId kFast[] = {BackendId::kCpu, BackendId::kCuda};
 constexpr BackendId kCudaOnly[] = {BackendId::kCuda};
@@ -319,7 +320,7 @@ constexpr FaultInfo kCatalogue[] = {
      "all toy sizes", "engine/faulty/experts.cc, expert_slice", kAll},
     {"F80", "int32 overflow of token * n_ff in scratch",
      "more than 350000 rows, or an injected stride", "any usual number of tokens",
-     "engine/moe_slots.cc, scratch_offset", kAll},
+     "engine/moe_slots.cc, scratch_offset", kBoth, kCudaOnly},
     {"F81", "expert id read as uint8 (E > 255) / int8 (E > 127)",
      "E = 256, byte influence at id 128, 255", "E <= 127", "engine/faulty/experts.cc, expert_slice",
      kAll},

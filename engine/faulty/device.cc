@@ -1,13 +1,14 @@
 #include "engine/faulty/device.h"
 
 #include <algorithm>
-#include <array>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "engine/faulty/layer.h"
 #include "engine/trace.h"
 #include "kernels/attention.h"
+#include "kernels/combine.h"
 #include "kernels/cuda/faulty.h"
 #include "kernels/embed.h"
 #include "kernels/matmul.h"
@@ -22,7 +23,35 @@ namespace {
 constexpr FaultHost kHost = FaultHost::kCuda;
 
 // Faults of the graph, or of what it reads.
-constexpr std::array<FaultId, 3> kGraphFaults = {FaultId("F84"), FaultId("F85"), FaultId("F130")};
+constexpr FaultId kGraphFaults[] = {"F84", "F85", "F130"};
+
+// Faults that each op of the CPU has sites for: it is not asked for others, which costs time. A
+// fault that is missing here is one that tests/faults does not see on CUDA.
+constexpr FaultId kNorm[] = {"F45", "F46", "F47", "F48", "F49", "F50"};
+constexpr FaultId kProduct[] = {"F1",  "F2",  "F3",  "F4",  "F5",  "F6",  "F7",  "F8",
+                                "F9",  "F10", "F11", "F12", "F75", "F76", "F83", "F90",
+                                "F91", "F92", "F93", "F94", "F95", "F96"};
+constexpr FaultId kRope[] = {"F52", "F53", "F54", "F55", "F57", "F99", "F100"};
+constexpr FaultId kAttention[] = {"F56", "F61", "F62", "F63", "F65",
+                                  "F66", "F67", "F68", "F70", "F105"};
+constexpr FaultId kCache[] = {"F64", "F101", "F122"};
+constexpr FaultId kSwiglu[] = {"F23", "F24", "F25", "F26", "F27", "F111"};
+constexpr FaultId kCombine[] = {"F41", "F42", "F43"};
+constexpr FaultId kRoute[] = {"F22",  "F28",  "F29",  "F30",  "F31",  "F32", "F33",
+                              "F34",  "F35",  "F36",  "F37",  "F38",  "F97", "F104",
+                              "F109", "F114", "F115", "F116", "F120", "F123"};
+constexpr FaultId kQuery[] = {"F102"};
+// Of the block itself, beside those of its ops.
+constexpr FaultId kBlock[] = {"F13", "F14", "F15", "F16", "F17",   "F18",  "F19",  "F20",  "F21",
+                              "F40", "F79", "F81", "F98", "F107a", "F112", "F113", "F118", "F119"};
+
+bool any_armed(std::span<const FaultId> faults) {
+  return std::ranges::any_of(faults, [](FaultId id) { return fault_armed(id, kHost); });
+}
+bool any_armed_of_block() {
+  return any_armed(kProduct) || any_armed(kSwiglu) || any_armed(kCombine) || any_armed(kRoute) ||
+         any_armed(kBlock);
+}
 
 constexpr unsigned kLateMicroseconds = 50'000;
 
@@ -67,10 +96,7 @@ bool asks(const cuda::Context& context) {
 
 }  // namespace
 
-bool needs_plain_path() {
-  return any_fault_armed(kHost) &&
-         std::ranges::none_of(kGraphFaults, [](FaultId id) { return fault_armed(id, kHost); });
-}
+bool needs_plain_path() { return any_fault_armed(kHost) && !any_armed(kGraphFaults); }
 
 bool asks_both_paths() { return fault_armed("F85", kHost) && fault_armed("F130", kHost); }
 
@@ -82,7 +108,6 @@ Matrix<float> download(const cuda::Context& context, const float* from, std::siz
 }
 
 std::optional<Matrix<float>> stand_in(std::size_t rows, std::size_t columns, const CpuOp& op) {
-  if (!any_fault_armed(kHost)) return std::nullopt;
   const CpuStandsInForCuda scope;
   Matrix<float> y(rows, columns);
   op(cpu_context(), y.view());
@@ -98,13 +123,21 @@ bool stand_in(const cuda::Context& context, std::size_t rows, std::size_t column
   return true;
 }
 
-void edit(const cuda::Context& context, float* values, std::size_t rows, std::size_t columns,
-          const std::function<void(Matrix<float>&)>& change) {
-  if (!asks(context)) return;
-  Matrix<float> copy = download(context, values, rows, columns);
+void edit_query_on_device(const cuda::Context& context, const Config& config,
+                          std::size_t num_tokens, float* q) {
+  if (!asks(context) || !any_armed(kQuery)) return;
+  Matrix<float> copy = download(context, q, num_tokens, config.attention_shape().query_size());
   const CpuStandsInForCuda scope;
-  change(copy);
-  if (scope.hits() > 0) context.to_device(copy.data(), copy.size(), values);
+  edit_query(config, copy);
+  if (scope.hits() > 0) context.to_device(copy.data(), copy.size(), q);
+}
+
+std::optional<Matrix<float>> combine(const Matrix<float>& expert_out, const Matrix<float>& weight) {
+  if (!any_armed(kCombine)) return std::nullopt;
+  return stand_in(weight.rows(), expert_out.columns(),
+                  [&](const cpu::Context& cpu, MatrixView<float> result) {
+                    cpu::combine(cpu, expert_out.view(), weight.view(), result);
+                  });
 }
 
 void in_place_of_cpu(const std::function<void()>& edit) {
@@ -150,6 +183,7 @@ bool rms_norm(const cuda::Context& context, const float* x, const float* weight,
     cuda::faulty::rms_norm_with_divergent_tail(context, x, weight, num_rows, size, epsilon, y);
     return true;
   }
+  if (!any_armed(kNorm)) return false;
   const Matrix<float> input = download(context, x, num_rows, size);
   const Matrix<float> gains = download(context, weight, 1, size);
   return stand_in(
@@ -162,7 +196,7 @@ bool rms_norm(const cuda::Context& context, const float* x, const float* weight,
 
 bool matmul(const cuda::Context& context, const WeightView& weight, const float* x,
             std::size_t num_tokens, float* y) {
-  if (!asks(context)) return false;
+  if (!asks(context) || !any_armed(kProduct)) return false;
   const Matrix<float> input = download(context, x, num_tokens, weight.columns);
   return stand_in(
       context, num_tokens, weight.rows,
@@ -174,7 +208,7 @@ bool matmul(const cuda::Context& context, const WeightView& weight, const float*
 
 bool embed(const cuda::Context& context, const WeightView& embed_tokens, const std::int32_t* tokens,
            std::size_t num_tokens, float* y) {
-  if (!asks(context)) return false;
+  if (!asks(context) || !any_armed(kProduct)) return false;
   std::vector<std::int32_t> ids(num_tokens);
   context.to_host(tokens, num_tokens, ids.data());
   return stand_in(
@@ -187,7 +221,7 @@ bool embed(const cuda::Context& context, const WeightView& embed_tokens, const s
 
 bool rope(const cuda::Context& context, const RopeTable& table, std::size_t first_position,
           std::size_t num_tokens, std::size_t num_heads, float* x) {
-  if (!asks(context)) return false;
+  if (!asks(context) || !any_armed(kRope)) return false;
   const std::size_t columns = num_heads * table.head_dim();
   const Matrix<float> input = download(context, x, num_tokens, columns);
   return stand_in(
@@ -207,6 +241,7 @@ bool attention(const cuda::Context& context, const AttentionShape& shape, const 
     cuda::faulty::launch_with_too_much_shared(context, y);
     return true;
   }
+  if (!any_armed(kAttention)) return false;
   const std::size_t kv_len = first_position + num_tokens;
   const Matrix<float> queries = download(context, q, num_tokens, shape.query_size());
   const auto keys = download_rows(context, k, kv_len, shape.key_value_size());
@@ -222,7 +257,7 @@ bool attention(const cuda::Context& context, const AttentionShape& shape, const 
 
 bool append_to_cache(const cuda::Context& context, const float* x, std::size_t first_position,
                      std::size_t num_tokens, std::size_t columns, std::uint16_t* cache) {
-  if (!asks(context)) return false;
+  if (!asks(context) || !any_armed(kCache)) return false;
   const Matrix<float> input = download(context, x, num_tokens, columns);
   Matrix<std::uint16_t> rows = download_rows(context, cache, first_position + num_tokens, columns);
   const CpuStandsInForCuda scope;
@@ -240,7 +275,7 @@ bool append_to_cache(const cuda::Context& context, const float* x, std::size_t f
 
 std::optional<Result<Routing<float>>> route(const Matrix<float>& logits,
                                             std::size_t num_experts_per_tok, bool norm_topk_prob) {
-  if (!any_fault_armed(kHost)) return std::nullopt;
+  if (!any_armed(kRoute)) return std::nullopt;
   const std::size_t rows = logits.rows();
   Routing<float> routing{{rows, num_experts_per_tok}, {rows, num_experts_per_tok}};
   const CpuStandsInForCuda scope;
@@ -256,7 +291,7 @@ std::optional<Result<Routing<float>>> route(const Matrix<float>& logits,
 
 bool swiglu(const cuda::Context& context, const float* gate, const float* up, std::size_t rows,
             std::size_t columns, float* y) {
-  if (!asks(context)) return false;
+  if (!asks(context) || !any_armed(kSwiglu)) return false;
   const Matrix<float> gates = download(context, gate, rows, columns);
   const Matrix<float> ups = download(context, up, rows, columns);
   return stand_in(
@@ -271,6 +306,7 @@ Result<bool> moe(const cuda::Context& context, const Config& config, const Layer
                  std::size_t layer_index, std::size_t first_position, std::size_t num_tokens,
                  const float* x, const ForwardOptions& options, float* y) {
   if (!asks(context)) return false;
+  if (!any_armed_of_block() && !fault_armed("F87", kHost)) return false;
   const Matrix<float> input = download(context, x, num_tokens, config.hidden_size);
   if (layer_index == 0 && fault_seeded("F87", kHost)) {
     Matrix<float> by_oracle(num_tokens, config.hidden_size);
@@ -280,6 +316,7 @@ Result<bool> moe(const cuda::Context& context, const Config& config, const Layer
     context.to_device(by_oracle.data(), by_oracle.size(), y);
     return true;
   }
+  if (!any_armed_of_block()) return false;
   Matrix<float> output(num_tokens, config.hidden_size);
   TraceRecorder recorder;
   ForwardOptions with_recorder = options;

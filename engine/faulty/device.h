@@ -38,10 +38,6 @@ std::optional<Matrix<float>> stand_in(std::size_t rows, std::size_t columns, con
 bool stand_in(const cuda::Context& context, std::size_t rows, std::size_t columns, const CpuOp& op,
               float* y);
 
-// Lets `change`, which holds sites, work on values in device memory.
-void edit(const cuda::Context& context, float* values, std::size_t rows, std::size_t columns,
-          const std::function<void(Matrix<float>&)>& change);
-
 // Runs `edit`, which holds sites, where a fault of CUDA may be seeded.
 void in_place_of_cpu(const std::function<void()>& edit);
 
@@ -66,6 +62,10 @@ bool append_to_cache(const cuda::Context& context, const float* x, std::size_t f
                      std::size_t num_tokens, std::size_t columns, std::uint16_t* cache);
 std::optional<Result<Routing<float>>> route(const Matrix<float>& logits,
                                             std::size_t num_experts_per_tok, bool norm_topk_prob);
+std::optional<Matrix<float>> combine(const Matrix<float>& expert_out, const Matrix<float>& weight);
+// The queries, [num_tokens, query_size] (F102).
+void edit_query_on_device(const cuda::Context& context, const Config& config,
+                          std::size_t num_tokens, float* q);
 // gate, up, y [rows, columns]
 bool swiglu(const cuda::Context& context, const float* gate, const float* up, std::size_t rows,
             std::size_t columns, float* y);

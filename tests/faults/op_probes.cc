@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +13,6 @@
 #include "falsifiers/owned_weights.h"
 #include "falsifiers/seeded_random.h"
 #include "kernels/check.h"
-#include "kernels/faults.h"
 #include "tests/faults/probes.h"
 
 namespace refute {
@@ -185,8 +183,6 @@ Outcome experts_past_2_gib(const Backend& backend) {
 // Row 350000 of a scratch of 6144 columns, which nobody has to allocate.
 Outcome scratch_past_2_31(const Backend& backend) {
   Outcome outcome;
-  std::optional<CpuStandsInForCuda> stands_in;
-  if (backend.id() == BackendId::kCuda) stands_in.emplace();
   const bool wide = backend.id() == BackendId::kOracle;
   const std::size_t offset =
       wide ? scratch_offset<double>(350000, 6144) : scratch_offset<float>(350000, 6144);
