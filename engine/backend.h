@@ -26,6 +26,12 @@
 
 namespace refute {
 
+// Kernels of one decoded token on a backend that records them once and replays them.
+struct LaunchCounts {
+  std::size_t replayed = 0;  // In the recording.
+  std::size_t launched = 0;  // Where the same token is launched kernel by kernel.
+};
+
 // One sequence on one backend.
 class Session {
  public:
@@ -39,6 +45,13 @@ class Session {
   // which is not appended. kContextFull, with nothing appended, when the positions are not there;
   // otherwise the errors of forward. A backend may do it without a word to the host between tokens.
   virtual Result<std::vector<std::int32_t>> decode_greedy(std::int32_t token, std::size_t count);
+  // Empty for a backend that records nothing. Precondition: room for one more position; the length
+  // stays.
+  virtual std::optional<LaunchCounts> launch_counts() { return std::nullopt; }
+  // forward of one token, its kernels launched one by one where forward would replay them.
+  virtual Result<Matrix<double>> forward_unrecorded(std::int32_t token) {
+    return forward({&token, 1}, {});
+  }
   virtual std::size_t length() const = 0;    // Positions held.
   virtual std::size_t capacity() const = 0;  // Positions there is room for.
   // Forgets the positions from `length` on (0 resets). kInvalidShape when length > length().
@@ -52,6 +65,7 @@ class Session {
 struct MemoryUse {
   std::size_t used = 0;
   std::size_t total = 0;
+  std::size_t weights = 0;  // Of what is used, the model's weights.
 };
 
 class Backend {
@@ -73,6 +87,8 @@ class Backend {
                                               std::size_t /*capacity*/) const {
     return std::nullopt;
   }
+  // Bytes of the device's memory that this process holds now; empty as above.
+  virtual std::optional<std::size_t> memory_held() const { return std::nullopt; }
   // The device's read bandwidth in bytes a second, measured now by a stream that its caches do not
   // hold; empty for a backend that cannot measure it.
   virtual std::optional<double> measure_read_bandwidth() const { return std::nullopt; }

@@ -1,6 +1,7 @@
 #include "engine/model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <utility>
 
@@ -32,6 +33,12 @@ LayerWeights find_layer(WeightFinder& weights, std::size_t layer) {
   return found;
 }
 
+// State of the process, but only a source of distinct numbers.
+std::uint64_t next_identity() {
+  static std::atomic<std::uint64_t> next = 1;
+  return next.fetch_add(1);
+}
+
 Result<std::string> read_name(const GgufFile& file) {
   if (file.find_value(gguf_keys::kName) == nullptr) return file.path().stem().string();
   return file.required_string(gguf_keys::kName);
@@ -60,7 +67,7 @@ WeightView ExpertStack::expert(std::size_t expert) const {
   return {type, rows, columns, bytes->data()};
 }
 
-Model::Model() = default;
+Model::Model() : identity_(next_identity()) {}
 Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 Model::~Model() = default;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -62,6 +63,8 @@ class Model {
   const Config& config() const { return config_; }
   const std::string& name() const { return name_; }  // general.name, else the file's stem.
   const std::filesystem::path& path() const { return path_; }
+  // A number that no other load in this process has: what device copies of the weights go by.
+  std::uint64_t identity() const { return identity_; }
   const WeightView& embed_tokens() const { return embed_tokens_; }  // [vocab_size, hidden_size]
   const std::vector<LayerWeights>& layers() const { return layers_; }
   const std::vector<float>& norm() const { return norm_; }  // [hidden_size]
@@ -83,6 +86,7 @@ class Model {
  private:
   Model();
 
+  std::uint64_t identity_;
   std::unique_ptr<GgufFile> file_;
   Config config_;
   std::string name_;

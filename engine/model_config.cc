@@ -135,6 +135,7 @@ Result<double> read_float(const GgufFile& file, ConfigKey key, [[maybe_unused]] 
   const bool missing = file.find_value(gguf_key(key)) == nullptr;
   if (missing && fault_seeded("F103", FaultHost::kOracle)) return fallback;
   if (missing && fault_seeded("F103", FaultHost::kCpu)) return fallback;
+  if (missing && fault_seeded("F103", FaultHost::kCuda)) return fallback;
   return file.required_float(gguf_key(key));
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "engine/backend.h"
 
@@ -12,16 +13,20 @@ Result<std::vector<std::int32_t>> Session::decode_greedy(std::int32_t token, std
                      std::to_string(capacity()) + ", held " + std::to_string(length()) + ")",
                  std::to_string(count)};
   }
-  std::vector<std::int32_t> tokens;
-  tokens.reserve(count);
-  while (tokens.size() < count) {
-    const auto logits = forward({&token, 1}, ForwardOptions{});
-    if (!logits) return logits.error();
-    const auto row = logits->flat();
+  const std::size_t held = length();
+  std::vector<std::int32_t> likeliest;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto logits = forward({&token, 1}, {});
+    if (!logits) {
+      const Result<void> restored = rollback(held);
+      CHECK(restored);
+      return logits.error();
+    }
+    const auto row = logits->row(0);
     token = static_cast<std::int32_t>(std::ranges::max_element(row) - row.begin());
-    tokens.push_back(token);
+    likeliest.push_back(token);
   }
-  return tokens;
+  return likeliest;
 }
 
 }  // namespace refute

@@ -60,6 +60,9 @@ struct FalsifierInfo {
   // Names the optional part of the expectations that it needs and `pack` lacks; an empty text when
   // nothing is lacking. Null: it needs no optional part.
   std::string_view (*lacking)(const OraclePack& pack) = nullptr;
+  // What it measures is a time: it says nothing of a build with fault sites, and the selftest
+  // leaves it out.
+  bool measures_time = false;
 };
 
 }  // namespace refute

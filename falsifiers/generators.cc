@@ -192,7 +192,7 @@ DrawnLogits draw_distinct_logits(PropertyCase& property_case, std::size_t least_
 }
 
 OwnedLayer draw_layer(PropertyCase& property_case) {
-  static constexpr std::array<std::size_t, 6> kNarrowExperts = {1, 2, 8, 16, 128, 256};
+  static constexpr std::array<std::size_t, 6> kNarrowExperts = {1, 2, 8, 16, 40, 256};
   static constexpr std::array<std::size_t, 3> kWideExperts = {2, 3, 4};
   static constexpr std::array<std::size_t, 2> kWideHidden = {256, 512};
   const bool wide = property_case.pick("super-blocks", std::array<int, 4>{0, 0, 0, 1}) == 1;

@@ -1,6 +1,7 @@
 # Falsifiers of whole models, and what they share.
 set(REFUTE_MODEL_FALSIFIER_SOURCES
   comparison_gates.cc
+  decode_replay_equals_launches.cc
   determinism_repeats.cc
   determinism_threads.cc
   determinism_traced_equals_untraced.cc
@@ -22,6 +23,7 @@ set(REFUTE_MODEL_FALSIFIER_SOURCES
   kv_cache_overflow_is_error.cc
   mean_nll.cc
   memory_fits_device.cc
+  memory_refuses_what_does_not_fit.cc
   metadata_required_keys.cc
   nll_fast_within_budget.cc
   nll_oracle_matches_expectation.cc

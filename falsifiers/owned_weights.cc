@@ -114,21 +114,30 @@ void fill_block(TensorType type, std::size_t columns, WeightKind kind, std::span
   if (offsets.size() > 1) store(block.data() + offsets[1], half_from_float(dmin));
 }
 
-void fill_rows(TensorType type, std::size_t columns, WeightKind kind, std::span<std::byte> bytes,
-               SeededRandom* random) {
-  const TensorTypeInfo& info = tensor_type_info(type);
-  for (std::size_t offset = 0; offset < bytes.size(); offset += info.block_bytes) {
-    const auto block = bytes.subspan(offset, info.block_bytes);
-    if (info.is_quantized) {
-      fill_block(type, columns, kind, block, random);
-      continue;
-    }
-    double value = random->uniform(-1.0, 1.0) * std::sqrt(3.0 / static_cast<double>(columns));
+// Elements that are stored as floats, uniform in +-sqrt(3 / columns) where the kind is plain.
+void fill_floats(TensorType type, std::size_t columns, WeightKind kind, std::span<std::byte> bytes,
+                 SeededRandom* random) {
+  const std::size_t size = tensor_type_info(type).block_bytes;
+  const double bound = std::sqrt(3.0 / static_cast<double>(columns));
+  std::uint64_t bits = 0;
+  for (std::size_t offset = 0; offset < bytes.size(); offset += size) {
+    // Two elements from each number.
+    bits = offset / size % 2 == 0 ? random->next() : bits >> 32;
+    double value = bound * 0x1p-31 * static_cast<std::int32_t>(bits);
     if (kind == WeightKind::kNegativeScales) value = -std::abs(value);
     if (kind == WeightKind::kSubnormalScales) value *= 0x1p-14;
     if (kind == WeightKind::kAllLowest) value = -1.0;
     if (kind == WeightKind::kAllHighest) value = 1.0;
-    store_float(type, block.data(), static_cast<float>(value));
+    store_float(type, bytes.data() + offset, static_cast<float>(value));
+  }
+}
+
+void fill_rows(TensorType type, std::size_t columns, WeightKind kind, std::span<std::byte> bytes,
+               SeededRandom* random) {
+  const TensorTypeInfo& info = tensor_type_info(type);
+  if (!info.is_quantized) return fill_floats(type, columns, kind, bytes, random);
+  for (std::size_t offset = 0; offset < bytes.size(); offset += info.block_bytes) {
+    fill_block(type, columns, kind, bytes.subspan(offset, info.block_bytes), random);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "falsifiers/activation_quantization_matches_definition.h"
 #include "falsifiers/attention_closed_forms.h"
 #include "falsifiers/attention_matches_float64.h"
+#include "falsifiers/decode_replay_equals_launches.h"
 #include "falsifiers/dequantize_matches_textbook.h"
 #include "falsifiers/determinism_repeats.h"
 #include "falsifiers/determinism_threads.h"
@@ -33,6 +34,7 @@
 #include "falsifiers/matmul_one_hot_reads_columns.h"
 #include "falsifiers/matmul_row_alone_equals_batch.h"
 #include "falsifiers/memory_fits_device.h"
+#include "falsifiers/memory_refuses_what_does_not_fit.h"
 #include "falsifiers/metadata_required_keys.h"
 #include "falsifiers/moe_byte_influence.h"
 #include "falsifiers/moe_invariances.h"
@@ -68,6 +70,7 @@ std::span<const FalsifierInfo> falsifier_registry() {
       activation_quantization_matches_definition_info(),
       attention_closed_forms_info(),
       attention_matches_float64_info(),
+      decode_replay_equals_launches_info(),
       dequantize_matches_textbook_info(),
       determinism_repeats_info(),
       determinism_threads_info(),
@@ -95,6 +98,7 @@ std::span<const FalsifierInfo> falsifier_registry() {
       matmul_one_hot_reads_columns_info(),
       matmul_row_alone_equals_batch_info(),
       memory_fits_device_info(),
+      memory_refuses_what_does_not_fit_info(),
       metadata_required_keys_info(),
       moe_byte_influence_info(),
       moe_invariances_info(),

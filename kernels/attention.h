@@ -19,19 +19,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/attention_shape.h"
 #include "kernels/cpu/context.h"
 #include "kernels/matrix.h"
 
 namespace refute {
-
-struct AttentionShape {
-  std::size_t num_attention_heads = 0;
-  std::size_t num_key_value_heads = 0;  // Divides num_attention_heads.
-  std::size_t head_dim = 0;
-
-  std::size_t query_size() const { return num_attention_heads * head_dim; }
-  std::size_t key_value_size() const { return num_key_value_heads * head_dim; }
-};
 
 // What one head of one token reads.
 template <typename Real>

@@ -70,6 +70,28 @@ bool fault_armed(FaultId fault, FaultHost host);
 // Whether this fault is seeded on this host; counts a hit when it is.
 bool fault_seeded(FaultId fault, FaultHost host);
 
+// Whether any fault is seeded on this host, or every site is asked.
+bool any_fault_armed(FaultHost host);
+
+// While it lives, the sites of the CPU are those of CUDA: the CPU's op stands in for the GPU's
+// (engine/faulty/device.h). One at a time.
+class CpuStandsInForCuda {
+ public:
+  CpuStandsInForCuda();
+  ~CpuStandsInForCuda();
+  CpuStandsInForCuda(const CpuStandsInForCuda&) = delete;
+  CpuStandsInForCuda& operator=(const CpuStandsInForCuda&) = delete;
+
+  std::uint64_t hits() const;  // How often the seeded fault's site was reached since.
+
+ private:
+  std::uint64_t before_;
+};
+
+// Grows whenever faults begin or cease to be seeded or asked for: what was computed in another
+// epoch may hold another fault.
+std::uint64_t fault_epoch();
+
 // Seeds one fault on one host while it lives. Precondition: none is seeded.
 class SeededFault {
  public:
@@ -98,6 +120,7 @@ class FaultCoverage {
 constexpr bool kFaultSites = false;
 
 consteval bool fault_seeded(FaultId, FaultHost) { return false; }
+consteval std::uint64_t fault_epoch() { return 0; }
 
 #endif
 

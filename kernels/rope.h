@@ -33,6 +33,9 @@ class RopeTable {
   // The same rounded to float32.
   std::span<const float> cosines_f32(std::size_t position) const;
   std::span<const float> sines_f32(std::size_t position) const;
+  // All positions, [num_positions, head_dim / 2].
+  std::span<const float> all_cosines_f32() const { return cosines_f32_; }
+  std::span<const float> all_sines_f32() const { return sines_f32_; }
 
  private:
   std::size_t head_dim_ = 0;

@@ -64,7 +64,7 @@ json result_to_json(const RecordedResult& result) {
 }
 
 json kill_matrix_to_json(const std::string& digest) {
-  if (digest.empty()) return {{"sha256", nullptr}, {"reason", "no kill matrix exists yet"}};
+  if (digest.empty()) return {{"sha256", nullptr}, {"reason", "the run had no kill matrix"}};
   return {{"sha256", digest}, {"reason", ""}};
 }
 

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "engine/backend_cuda.h"
 #include "falsifiers/registry.h"
 #include "validators/sha256.h"
 #include "validators/witness.h"
@@ -160,7 +161,13 @@ Result<Backends> Backends::create(std::size_t num_threads) {
   };
   slot(BackendId::kOracle).backend = make_oracle_backend(ActivationScheme::kExact);
   slot(BackendId::kCpu).backend = make_cpu_backend(*std::move(context));
-  slot(BackendId::kCuda).unavailable = "this build has no CUDA backend";
+  if (Result<std::unique_ptr<Backend>> cuda = make_cuda_backend(); cuda) {
+    slot(BackendId::kCuda).backend = *std::move(cuda);
+  } else if (cuda.error().kind == ErrorKind::kUnsupported) {
+    slot(BackendId::kCuda).unavailable = cuda.error().found;
+  } else {
+    slot(BackendId::kCuda).unavailable = cuda.error().message();
+  }
   slot(BackendId::kWgpu).unavailable = "this build has no wgpu backend";
   return backends;
 }

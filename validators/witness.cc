@@ -22,6 +22,17 @@ class WitnessSession : public Session {
     }
     return logits;
   }
+  Result<std::vector<std::int32_t>> decode_greedy(std::int32_t token, std::size_t count) override {
+    auto likeliest = session_->decode_greedy(token, count);
+    if (likeliest) log_.saw(std::vector<double>(likeliest->begin(), likeliest->end()));
+    return likeliest;
+  }
+  std::optional<LaunchCounts> launch_counts() override { return session_->launch_counts(); }
+  Result<Matrix<double>> forward_unrecorded(std::int32_t token) override {
+    auto logits = session_->forward_unrecorded(token);
+    if (logits) log_.saw(logits->flat());
+    return logits;
+  }
   std::size_t length() const override { return session_->length(); }
   std::size_t capacity() const override { return session_->capacity(); }
   Result<void> rollback(std::size_t length) override { return session_->rollback(length); }
@@ -41,6 +52,7 @@ class WitnessBackend : public Backend {
   std::optional<MemoryUse> memory_use(const Model& model, std::size_t capacity) const override {
     return backend_.memory_use(model, capacity);
   }
+  std::optional<std::size_t> memory_held() const override { return backend_.memory_held(); }
   std::optional<double> measure_read_bandwidth() const override {
     return backend_.measure_read_bandwidth();
   }

@@ -25,26 +25,35 @@ std::vector<double> emulate_int8(MatrixView<const double> x) {
   return emulated;
 }
 
-// Some rows at a time, so that one sum does not wait for the last addition of another. Each sum is
+// Two numbers side by side, which every x86-64 and AArch64 adds at once. Written out, because left
+// alone the compiler vectorises the wrong loop.
+using Two = double __attribute__((vector_size(2 * sizeof(double))));
+
+// Eight rows at a time, so that one sum does not wait for the last addition of another. Each sum is
 // still one addition after the other, over ascending columns.
 void multiply(const WeightView& weight, MatrixView<const double> x, MatrixView<double> y) {
   constexpr std::size_t kRows = 8;
+  constexpr std::size_t kPairs = kRows / 2;
   const std::size_t columns = weight.columns;
-  std::vector<double> rows(kRows * columns);
+  std::vector<double> row(columns);
+  std::vector<Two> rows(kPairs * columns);
   for (std::size_t first = 0; first < weight.rows; first += kRows) {
     const std::size_t count = std::min(kRows, weight.rows - first);
     for (std::size_t r = 0; r < count; ++r) {
-      dequantize_row(weight.type, weight.row(first + r),
-                     std::span<double>(rows).subspan(r * columns, columns));
+      dequantize_row(weight.type, weight.row(first + r), std::span<double>(row));
+      for (std::size_t c = 0; c < columns; ++c) rows[c * kPairs + r / 2][r % 2] = row[c];
     }
     for (std::size_t t = 0; t < x.rows; ++t) {
       const double* const input = x.data + t * columns;
-      double sum[kRows] = {};
+      Two sum[kPairs] = {};
       for (std::size_t c = 0; c < columns; ++c) {
-#pragma GCC unroll 8
-        for (std::size_t r = 0; r < kRows; ++r) sum[r] += input[c] * rows[r * columns + c];
+        const Two both = {input[c], input[c]};
+#pragma GCC unroll 4
+        for (std::size_t p = 0; p < kPairs; ++p) sum[p] += both * rows[c * kPairs + p];
       }
-      std::copy_n(sum, count, y.data + t * y.columns + first);
+      for (std::size_t r = 0; r < count; ++r) {
+        y.data[t * y.columns + first + r] = sum[r / 2][r % 2];
+      }
     }
   }
 }

@@ -6,9 +6,9 @@
 #include <span>
 #include <string_view>
 
-namespace refute {
+#include "kernels/quant/tensor_type_id.h"
 
-enum class TensorType { kF32, kF16, kBF16, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kI32, kF64 };
+namespace refute {
 
 struct TensorTypeInfo {
   TensorType type;

@@ -1,6 +1,7 @@
 # Tests of the falsifiers of whole models.
 set(REFUTE_MODEL_FALSIFIER_TESTS
   falsifiers/comparison_gates_test.cc
+  falsifiers/decode_replay_equals_launches_test.cc
   falsifiers/determinism_repeats_test.cc
   falsifiers/determinism_threads_test.cc
   falsifiers/determinism_traced_equals_untraced_test.cc

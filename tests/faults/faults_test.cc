@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/backend_cuda.h"
 #include "falsifiers/fault_catalogue.h"
 #include "tests/faults/probes.h"
 
@@ -49,10 +50,20 @@ void PrintTo(const FaultCase& seeded, std::ostream* out) {
   *out << seeded.fault->id << " on " << backend_name(seeded.host);
 }
 
+// Null without a device.
+const Backend* cuda_backend() {
+  static const auto cuda = make_cuda_backend();
+  return cuda ? cuda->get() : nullptr;
+}
+
+// On this machine.
 std::vector<FaultCase> cases() {
   std::vector<FaultCase> all;
   for (const FaultInfo& fault : fault_catalogue()) {
-    for (const BackendId host : fault.hosts) all.push_back({&fault, host});
+    for (const BackendId host : fault.hosts) {
+      if (host == BackendId::kCuda && cuda_backend() == nullptr) continue;
+      all.push_back({&fault, host});
+    }
   }
   return all;
 }
@@ -79,10 +90,12 @@ std::vector<const FaultProbe*> probes_of(std::string_view id) {
 const Backend& backend(BackendId id) {
   static const auto oracle = make_oracle_backend(ActivationScheme::kEmulatedInt8);
   static const auto cpu = make_cpu_backend(cpu::Context::create(2).value());
+  if (id == BackendId::kCuda) return *cuda_backend();
   return id == BackendId::kOracle ? *oracle : *cpu;
 }
 
 FaultHost fault_host(BackendId id) {
+  if (id == BackendId::kCuda) return FaultHost::kCuda;
   return id == BackendId::kOracle ? FaultHost::kOracle : FaultHost::kCpu;
 }
 
@@ -139,11 +152,14 @@ TEST(SeededFault, DoesTheSameOnBothHosts) {
   std::size_t compared = 0;
   for (const FaultInfo& fault : fault_catalogue()) {
     // F1 rounds after every addition, and the hosts add in different orders.
-    if (fault.hosts.size() < 2 || fault.id == "F1") continue;
+    const auto hosted = [&](BackendId host) {
+      return std::ranges::find(fault.hosts, host) != fault.hosts.end();
+    };
+    if (!hosted(BackendId::kOracle) || !hosted(BackendId::kCpu) || fault.id == "F1") continue;
     for (const FaultProbe& probe : op_probes()) {
       if (probe.id != fault.id) continue;
       std::vector<Outcome> outcomes;
-      for (const BackendId host : fault.hosts) {
+      for (const BackendId host : {BackendId::kOracle, BackendId::kCpu}) {
         const SeededFault seeded(FaultId(fault.id.data(), fault.id.size()), fault_host(host));
         outcomes.push_back(probe.probe(backend(host)));
       }

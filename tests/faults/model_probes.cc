@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -34,9 +35,11 @@ const Model& pack(const std::string& name) {
   static std::map<std::string, Model> models;
   const auto found = models.find(name);
   if (found != models.end()) return found->second;
-  const std::string path = name == "kjv-moe-7m"
-                               ? std::string(REFUTE_SOURCE_DIR) + "/contracts/subjects/" + name
-                               : std::string(REFUTE_TEST_DATA) + "/packs/" + name;
+  // Where it was built, or on a machine that the program was carried to.
+  const char* const carried = std::getenv("REFUTE_SOURCE_DIR");
+  const std::string root = carried != nullptr ? carried : REFUTE_SOURCE_DIR;
+  const std::string path =
+      root + (name == "kjv-moe-7m" ? "/contracts/subjects/" : "/tests/data/packs/") + name;
   auto model = Model::load(path + ".gguf");
   CHECK(model);
   return models.emplace(name, std::move(*model)).first->second;
@@ -227,6 +230,32 @@ Probe moe_with(TensorType gate, TensorType down) {
   return moe(shape, 5);
 }
 
+// Decoding, a call of more tokens than any before, decoding.
+Outcome decode_around_a_longer_call(const Backend& backend) {
+  Sequence sequence(backend, pack("nano"), 16);
+  sequence.feed({3});
+  sequence.feed({5});
+  sequence.feed(some_tokens(6, 256));
+  sequence.feed({7});
+  return std::move(sequence).outcome();
+}
+
+// More positions than any device has memory for; hosts have none of their own to refuse them with.
+Outcome too_many_positions(const Backend& backend) {
+  constexpr std::size_t kPositions = std::size_t{1} << 30;
+  Outcome outcome;
+  if (backend.id() != BackendId::kCuda) return outcome;
+  SynthOptions options = synth_preset("nano").value();
+  options.config.max_position_embeddings = kPositions;
+  const auto path = temporary("many_positions.gguf");
+  CHECK(write_synthetic_model(options, path));
+  const Model model = Model::load(path).value();
+  std::filesystem::remove(path);
+  const auto session = backend.open_session(model, kPositions);
+  if (!session) outcome.errors = session.error().where;
+  return outcome;
+}
+
 }  // namespace
 
 std::vector<FaultProbe> model_probes() {
@@ -248,6 +277,11 @@ std::vector<FaultProbe> model_probes() {
       {"F125", forward("mixed", 2)},
       {"F98", moe(block_shape(), 3)},
       {"F64", forward("kjv-moe-7m", 10)},
+      {"F84", forward("nano", 5)},
+      {"F85", decode_around_a_longer_call},
+      {"F86", forward("nano", 5)},
+      {"F130", decode_around_a_longer_call},
+      {"F131", too_many_positions},
   };
   for (const char* id : {"F13", "F14", "F15", "F16", "F17", "F18", "F19", "F20", "F21", "F107a"}) {
     probes.push_back({id, moe(block_shape(), 24)});

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "falsifiers/owned_weights.h"
 #include "falsifiers/seeded_random.h"
 #include "kernels/check.h"
+#include "kernels/faults.h"
 #include "tests/faults/probes.h"
 
 namespace refute {
@@ -183,6 +185,8 @@ Outcome experts_past_2_gib(const Backend& backend) {
 // Row 350000 of a scratch of 6144 columns, which nobody has to allocate.
 Outcome scratch_past_2_31(const Backend& backend) {
   Outcome outcome;
+  std::optional<CpuStandsInForCuda> stands_in;
+  if (backend.id() == BackendId::kCuda) stands_in.emplace();
   const bool wide = backend.id() == BackendId::kOracle;
   const std::size_t offset =
       wide ? scratch_offset<double>(350000, 6144) : scratch_offset<float>(350000, 6144);
@@ -193,6 +197,23 @@ Outcome scratch_past_2_31(const Backend& backend) {
 double every_half(std::size_t column) {
   // Scale 1: the first column of each block of 32 is 127, the others end in .5.
   return column % 32 == 0 ? 127.0 : static_cast<double>(column % 32) + 0.5;
+}
+
+// Three experts and more a token, so that the order of their sum matters.
+Outcome combine_many(const Backend& backend) {
+  Outcome outcome;
+  const Matrix<double> outs = normal_matrix(16 * 8, 300, 1.0, 31);
+  const Matrix<double> weights = normal_matrix(16, 8, 0.3, 32);
+  outcome.add(backend.combine(outs.view(), weights.view()));
+  return outcome;
+}
+
+// Rows whose tail fills no warp.
+Outcome rms_norm_of_300(const Backend& backend) {
+  Outcome outcome;
+  const std::vector<float> gains(300, 1.5f);
+  outcome.add(backend.rms_norm(normal_matrix(16, 300, 1.0, 33).view(), gains, 1e-6f));
+  return outcome;
 }
 
 }  // namespace
@@ -232,6 +253,9 @@ std::vector<FaultProbe> op_probes() {
       {"F105", attention(1, 4)},
       {"F79", experts_past_2_gib},
       {"F80", scratch_past_2_31},
+      {"F77", rms_norm_of_300},
+      {"F78", rms_norm_of_300},
+      {"F82", combine_many},
       {"F40", many_experts},
       {"F81", many_experts},
   };

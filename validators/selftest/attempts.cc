@@ -163,11 +163,22 @@ AttemptResult AttemptResult::parse(const std::string& text) {
   return result;
 }
 
+std::vector<std::string> parse_backend_names(const std::string& text) {
+  return json::parse(text).get<std::vector<std::string>>();
+}
+
 WorkerPool::Work attempt_work(const LoadedSubject& subject, std::size_t cases,
                               std::size_t seeded_cases) {
   return [&subject, cases, seeded_cases](const std::string& text) {
     // Made in the worker: a pool of threads does not survive a fork.
     static const Result<Backends> backends = Backends::create(1);
+    if (text == kWhichBackends) {
+      json names = json::array();
+      for (const BackendId id : kAllBackends) {
+        if (backends->of(id).backend != nullptr) names.push_back(backend_name(id));
+      }
+      return names.dump();
+    }
     const AttemptTask task = AttemptTask::parse(text);
     return run_attempt(task, subject, *backends, task.fault.empty() ? cases : seeded_cases).text();
   };

@@ -18,6 +18,10 @@ namespace refute {
 // logits_cosine. It judges nothing.
 inline constexpr const char* kPopularGate = "popular-gate";
 
+// A task of its own: its result is the names of the backends that this machine can run.
+inline constexpr const char* kWhichBackends = "backends";
+std::vector<std::string> parse_backend_names(const std::string& text);
+
 struct AttemptTask {
   std::string falsifier;
   BackendId backend = BackendId::kOracle;

@@ -1,0 +1,93 @@
+// A sequence in GPU memory and the forward pass that appends to it (engine/forward.h). Only in
+// builds with CUDA.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/cuda_buffers.h"
+#include "engine/cuda_weights.h"
+#include "engine/forward.h"
+#include "engine/forward_cuda.h"
+#include "kernels/cuda/device.h"
+
+namespace refute::cuda {
+
+// One sequence on the device. Calls of one token without a trace go through a CUDA graph of fused
+// kernels, everything else through one kernel an op; both give the same bits.
+class Sequence {
+ public:
+  // Model and weights must outlive it. kOutOfMemory when its buffers do not fit; kUnsupported for a
+  // head_dim above kMaxHeadDim.
+  static Result<std::unique_ptr<Sequence>> create(const Context& context, const Model& model,
+                                                  const DeviceModel& weights, std::size_t capacity);
+  // Bytes of device memory that create takes.
+  static std::size_t bytes_for(const Config& config, std::size_t capacity);
+  ~Sequence();
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
+
+  std::size_t length() const { return length_; }
+  std::size_t capacity() const { return capacity_; }
+  void rollback(std::size_t length);
+  void poison_unused();
+
+  // As forward_qwen3_moe of engine/forward.h.
+  Result<Matrix<float>> forward(std::span<const std::int32_t> tokens,
+                                const ForwardOptions& options);
+  // As Session::decode_greedy, one graph replay a token.
+  Result<std::vector<std::int32_t>> decode_greedy(std::int32_t token, std::size_t count);
+
+  // For tests. The kernels of the graph, and of the same token launched one by one (at the next
+  // position, which must be free and stays so); what decoding `token` gives when it is launched so.
+  std::size_t graph_nodes();
+  std::uint64_t launches_without_graph();
+  Result<Matrix<float>> decode_without_graph(std::int32_t token);
+  // Whether every layer runs the fused kernels.
+  bool is_fused() const;
+
+ private:
+  Sequence(const Context& context, const Model& model, const DeviceModel& weights,
+           std::size_t capacity);
+  Result<void> allocate();
+  Result<void> reserve_call(std::size_t num_tokens);
+  Result<void> build_graph();
+
+  void write_state(std::int32_t token, std::size_t position);
+  PlainCache plain_cache(std::size_t layer) const;
+  void launch_decode(bool is_captured);
+  Result<Matrix<float>> decode(std::int32_t token, bool use_graph);
+  Result<Matrix<float>> run_plain(std::span<const std::int32_t> tokens,
+                                  const ForwardOptions& options, bool check_layers);
+  Result<void> run_chunk(std::span<const std::int32_t> tokens, std::size_t position,
+                         const ForwardOptions& options, bool check_layers);
+  void embed_tokens(const std::int32_t* tokens, std::size_t num_tokens, float* hidden);
+  Matrix<float> compute_logits(const float* hidden, std::size_t num_rows, std::size_t position,
+                               const ForwardOptions& options);
+
+  const Context& context_;
+  const Model& model_;
+  const DeviceModel& weights_;
+  std::size_t capacity_;
+  std::size_t length_ = 0;
+  RopeTable rope_table_;
+  DecodeShape shape_;
+
+  DeviceBuffer<std::uint8_t> memory_;
+  SequenceBuffers buffers_;
+  DecodeBuffers decode_;
+  DeviceBuffer<std::uint8_t> call_memory_;  // Grows with the longest call.
+  std::size_t call_tokens_ = 0;
+  CallBuffers call_;
+  float* call_logits_ = nullptr;
+
+  PinnedBuffer<DecodeState> host_state_;
+  PinnedBuffer<float> host_logits_;
+  cudaGraphExec_t graph_ = nullptr;
+  std::size_t graph_nodes_ = 0;
+};
+
+}  // namespace refute::cuda

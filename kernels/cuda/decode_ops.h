@@ -1,0 +1,85 @@
+// One decoded token in six kernels a layer: the ops of ops.h fused, the same device functions and
+// the same bits. For quantized weights stored wholly as tiles and a router of floats; anything else
+// runs the plain ops.
+//
+// Every kernel prefetches weights that routing does not decide, and only then waits for the kernel
+// in front of it (programmatic dependent launch).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/attention_shape.h"
+#include "kernels/cuda/ops.h"
+#include "kernels/cuda/stream.h"
+
+namespace refute::cuda {
+
+struct DecodeShape {
+  std::size_t hidden_size = 0;
+  AttentionShape heads;
+  std::size_t num_experts = 0;
+  std::size_t num_experts_per_tok = 0;
+  std::size_t moe_intermediate_size = 0;
+  bool norm_topk_prob = true;
+  float rms_norm_eps = 0.0f;
+  std::size_t capacity = 0;  // Positions of the cache.
+};
+
+// The weights of a layer.
+struct DeviceLayer {
+  const float* input_layernorm = nullptr;
+  DeviceMatrix q_proj, k_proj, v_proj, o_proj;
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  const float* post_attention_layernorm = nullptr;
+  DeviceMatrix router, gate_proj, up_proj, down_proj;
+};
+
+// Its keys and values, [capacity, key_value_size] each.
+struct LayerCache {
+  std::uint16_t* k = nullptr;
+  std::uint16_t* v = nullptr;
+};
+
+// Intermediate results of one token.
+struct DecodeBuffers {
+  float* hidden = nullptr;         // [hidden_size]
+  float* q = nullptr;              // [query_size], before its norm
+  float* k = nullptr;              // [key_value_size], before its norm
+  float* v = nullptr;              // [key_value_size]
+  DeviceActivations heads;         // [1, query_size]
+  DeviceActivations ffn_norm;      // [1, hidden_size]
+  float* router_logits = nullptr;  // [num_experts]
+  std::int32_t* ids = nullptr;     // [num_experts_per_tok]
+  float* weights = nullptr;        // [num_experts_per_tok]
+  DeviceActivations inner;         // [num_experts_per_tok, moe_intermediate_size]
+  float* scratch = nullptr;        // attention_scratch
+  float* logits = nullptr;         // [vocab_size]
+  const float* cosines = nullptr;  // [capacity, head_dim / 2]
+  const float* sines = nullptr;
+  DecodeState* state = nullptr;
+};
+
+bool can_fuse(const DecodeShape& shape, const DeviceLayer& layer);
+bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head);
+
+// The kernels of a layer, so that their times can be told apart; anything but kAllParts gives no
+// useful result.
+inline constexpr unsigned kPartQkv = 1;
+inline constexpr unsigned kPartAttention = 2;
+inline constexpr unsigned kPartOut = 4;
+inline constexpr unsigned kPartRouter = 8;
+inline constexpr unsigned kPartGateUp = 16;
+inline constexpr unsigned kPartDown = 32;
+inline constexpr unsigned kAllParts = 63;
+
+// hidden, in place, through one layer. Precondition: can_fuse.
+void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
+                  const LayerCache& cache, std::size_t layer_index, const DecodeBuffers& buffers,
+                  unsigned parts = kAllParts);
+// logits = lm_head (norm (hidden)). Precondition: can_fuse_lm_head.
+void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
+                    const DeviceMatrix& lm_head, const DecodeBuffers& buffers);
+
+}  // namespace refute::cuda

@@ -1,0 +1,136 @@
+// The float32 steps that all kernels share, the same bits as kernels/cpu: exp32, the 128-lane order
+// and its halving tree, activation quantization. Compiled with -fmad=false; where a fused
+// multiply-add is meant, it is written.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/ops.h"
+#include "kernels/math.h"
+
+namespace refute::cuda {
+namespace {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kWarp = 32;
+constexpr int kLanes = 128;  // Of kernels/matmul.h.
+constexpr unsigned kInfinityBits = 0x7f800000u;
+
+// exp32 of kernels/math.h, operation by operation.
+__device__ inline float exp32_device(float x) {
+  const float low = x < kExp32Low ? kExp32Low : x;
+  const float clamped = low > kExp32High ? kExp32High : low;
+  const float shifted = __fmaf_rn(clamped, kExp32InverseLn2, kExp32Shift);
+  const float n = __fsub_rn(shifted, kExp32Shift);
+  float r = __fmaf_rn(n, -kExp32Ln2High, clamped);
+  r = __fmaf_rn(n, -kExp32Ln2Low, r);
+  constexpr float kTerms[kExp32Terms] = {kExp32Taylor[0], kExp32Taylor[1], kExp32Taylor[2],
+                                         kExp32Taylor[3], kExp32Taylor[4], kExp32Taylor[5],
+                                         kExp32Taylor[6], kExp32Taylor[7]};
+  float p = kTerms[0];
+#pragma unroll
+  for (int i = 1; i < kExp32Terms; ++i) p = __fmaf_rn(p, r, kTerms[i]);
+  const int exponent = __float_as_int(shifted) - __float_as_int(kExp32Shift);
+  const int half = exponent >> 1;
+  const float scale_a = __int_as_float((half + 127) << 23);
+  const float scale_b = __int_as_float((exponent - half + 127) << 23);
+  return __fmul_rn(__fmul_rn(p, scale_a), scale_b);
+}
+
+// silu(gate) * up as in kernels/swiglu.h.
+__device__ inline float swiglu_device(float gate, float up) {
+  return __fmul_rn(__fdiv_rn(gate, __fadd_rn(1.0f, exp32_device(-gate))), up);
+}
+
+// L[0] of the halving tree over 128 lanes; this thread holds L[l], L[l + 32], L[l + 64], L[l + 96]
+// for its place l in a full warp. The result is in every thread.
+__device__ inline float halving_tree(float a, float b, float c, float d) {
+  float v = __fadd_rn(__fadd_rn(a, c), __fadd_rn(b, d));
+#pragma unroll
+  for (int h = 16; h > 0; h /= 2) v = __fadd_rn(v, __shfl_xor_sync(kAllLanes, v, h));
+  return v;
+}
+
+// The halving tree where thread i < 128 of the block holds L[i] and has stored it to lanes[i], with
+// a barrier behind it. Called by one full warp; the result is in all its threads.
+__device__ inline float halving_tree(const float* lanes) {
+  const int l = static_cast<int>(threadIdx.x) % kWarp;
+  return halving_tree(lanes[l], lanes[l + 32], lanes[l + 64], lanes[l + 96]);
+}
+
+// Lane i's fma chain of x . x over c = i, i + 128, ... of `size` elements.
+__device__ inline float square_chain(const float* x, int i, int size) {
+  float sum = 0.0f;
+  for (int c = i; c < size; c += kLanes) sum = __fmaf_rn(x[c], x[c], sum);
+  return sum;
+}
+
+// 1 / sqrt(sum / size + epsilon), each step rounded.
+__device__ inline float rms_scale(float sum, int size, float epsilon) {
+  const float mean = __fdiv_rn(sum, static_cast<float>(size));
+  return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, epsilon)));
+}
+
+// y[i] = fma(x[i], cos, -(x[j] sin)) and y[j] = fma(x[j], cos, x[i] sin).
+__device__ inline float2 rotate(float a, float b, float cosine, float sine) {
+  return {__fmaf_rn(a, cosine, -__fmul_rn(b, sine)), __fmaf_rn(b, cosine, __fmul_rn(a, sine))};
+}
+
+// Quantizes 32 activations, one a thread of a full warp, as in quant/activations.h: stores the
+// int8 of this thread to q[lane] and, by one thread, the block's numbers to *meta.
+__device__ inline void quantize_block(float x, std::int8_t* q, ActivationMeta* meta) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  // Without their signs, floats order as their bits do, and NaN and Inf above all others.
+  const unsigned max = __reduce_max_sync(kAllLanes, __float_as_uint(x) & 0x7fffffffu);
+  const float d =
+      max < kInfinityBits ? __fdiv_rn(__uint_as_float(max), 127.0f) : __int_as_float(0x7fffffff);
+  int value = 0;
+  if (d > 0.0f) {
+    const float rounded = rintf(__fdiv_rn(x, d));
+    value = static_cast<int>(fminf(fmaxf(rounded, -127.0f), 127.0f));
+  }
+  q[lane] = static_cast<std::int8_t>(value);
+  // Both sums in one: that of the second 16 in the upper half of the word.
+  const int packed = lane < 16 ? value : value * 65536;
+  const int total = __reduce_add_sync(kAllLanes, packed);
+  const int first = static_cast<std::int16_t>(total & 0xffff);
+  if (lane == 0) {
+    *meta = {d, static_cast<std::int16_t>(first), static_cast<std::int16_t>((total - first) >> 16)};
+  }
+}
+
+// The device's own conversions round to nearest even and keep subnormals.
+__device__ inline std::uint16_t half_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
+__device__ inline float from_half_bits(std::uint16_t bits) {
+  return __half2float(__ushort_as_half(bits));
+}
+
+__device__ inline bool is_finite_half(std::uint16_t bits) { return (bits & 0x7c00u) != 0x7c00u; }
+
+__device__ inline bool is_finite(float x) {
+  return (__float_as_uint(x) & 0x7fffffffu) < kInfinityBits;
+}
+
+// Programmatic dependent launch: the kernels in front have finished, and what they wrote is seen.
+// Without it, nothing.
+__device__ inline void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// Brings a line of 128 bytes into the second-level cache.
+__device__ inline void prefetch_line(const void* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
+// Lets the next kernel start; it still waits in wait_for_previous for this one to end.
+__device__ inline void start_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+}  // namespace
+}  // namespace refute::cuda

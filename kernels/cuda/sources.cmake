@@ -1,0 +1,30 @@
+# The CUDA backend. The tile layout is host code and in every build; the rest needs the toolkit.
+target_sources(kernels PRIVATE cuda/tiles.cc)
+
+if(REFUTE_HAVE_CUDA)
+  set(cuda_sources
+    cuda/attention.cu
+    cuda/bandwidth.cu
+    cuda/decode.cu
+    cuda/elementwise.cu
+    cuda/matmul.cu
+    cuda/route.cu
+  )
+  # Exact arithmetic: nothing contracted, nothing flushed, division and square root rounded.
+  set(cuda_options
+    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false --prec-div=true --prec-sqrt=true --ftz=false
+    --expt-relaxed-constexpr --extended-lambda -Werror=all-warnings -Xcompiler=-Wall,-Wextra>)
+  # Objects of CUDA sources.
+  function(refute_cuda_objects target)
+    add_library(${target} OBJECT ${ARGN})
+    target_compile_options(${target} PRIVATE "${cuda_options}")
+    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+    set_target_properties(${target} PROPERTIES
+      CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
+      CUDA_ARCHITECTURES "${REFUTE_CUDA_ARCHITECTURES}" POSITION_INDEPENDENT_CODE ON)
+  endfunction()
+  refute_cuda_objects(kernels_cuda ${cuda_sources})
+  target_sources(kernels PRIVATE cuda/device.cc $<TARGET_OBJECTS:kernels_cuda>)
+  # Only those who see the toolkit's headers name CUDA::cudart_static themselves.
+  target_link_libraries(kernels PRIVATE CUDA::cudart_static)
+endif()

@@ -1,0 +1,386 @@
+// The CUDA forward pass against the CPU's: every trace point and the logits, bit for bit, however
+// the tokens are cut into calls; and the fused, the plain and the replayed path against each other.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <vector>
+
+#include "engine/cuda_sequence.h"
+#include "engine/synth.h"
+#include "engine/synth_presets.h"
+#include "tests/cuda/support.h"
+
+namespace refute {
+namespace {
+
+using cuda_test::random_tokens;
+using cuda_test::same_bits;
+
+// A file of a synthetic model that goes when the test does.
+class SynthFile {
+ public:
+  explicit SynthFile(const SynthOptions& options) {
+    path_ =
+        std::filesystem::temp_directory_path() /
+        ("refute-cuda-test-" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) +
+         "-" + options.name + ".gguf");
+    const auto ok = write_synthetic_model(options, path_);
+    EXPECT_TRUE(ok) << ok.error().message();
+  }
+  ~SynthFile() { std::filesystem::remove(path_); }
+  SynthFile(const SynthFile&) = delete;
+  SynthFile& operator=(const SynthFile&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+class CudaForward : public cuda_test::CudaTest {
+ protected:
+  static Model load(const std::filesystem::path& path) {
+    auto model = Model::load(path);
+    EXPECT_TRUE(model) << model.error().message();
+    return *std::move(model);
+  }
+
+  struct Run {
+    TraceRecorder trace;
+    Matrix<double> logits;
+  };
+  static Run traced(const Backend& backend, const Model& model,
+                    const std::vector<std::int32_t>& tokens) {
+    Run run;
+    ForwardOptions options;
+    options.trace = &run.trace;
+    options.logit_rows = LogitRows::kAll;
+    auto session = backend.open_session(model, tokens.size());
+    EXPECT_TRUE(session) << session.error().message();
+    auto logits = (*session)->forward(tokens, options);
+    EXPECT_TRUE(logits) << logits.error().message();
+    run.logits = *std::move(logits);
+    return run;
+  }
+
+  static void expect_same_run(const Run& found, const Run& expected) {
+    ASSERT_GT(expected.trace.order().size(), 20u);
+    ASSERT_EQ(found.trace.order(), expected.trace.order());
+    for (const TraceSite& site : expected.trace.order()) {
+      const auto same =
+          same_bits(found.trace.find(site)->values, expected.trace.find(site)->values);
+      ASSERT_TRUE(same) << site.name();
+    }
+    EXPECT_TRUE(same_bits(found.logits, expected.logits));
+  }
+
+  // All of it: trace points; one token a call, through the graph; chunks; greedy decoding.
+  void expect_equals_cpu(const Model& model, std::size_t num_tokens) {
+    const auto tokens = random_tokens(num_tokens, model.config().vocab_size, 17);
+    const Run expected = traced(*cpu_, model, tokens);
+    expect_same_run(traced(*cuda_, model, tokens), expected);
+
+    auto session = cuda_->open_session(model, num_tokens);
+    ASSERT_TRUE(session) << session.error().message();
+    for (std::size_t t = 0; t < num_tokens; ++t) {
+      const auto logits = (*session)->forward({&tokens[t], 1}, {});
+      ASSERT_TRUE(logits) << logits.error().message();
+      EXPECT_TRUE(same_bits(
+          *logits, Matrix<double>(1, expected.logits.columns(),
+                                  {expected.logits.row(t).begin(), expected.logits.row(t).end()})))
+          << "token " << t << " alone";
+    }
+    for (const std::size_t chunk : {std::size_t{1}, std::size_t{2}, std::size_t{7}, num_tokens}) {
+      ASSERT_TRUE((*session)->rollback(0));
+      (*session)->poison_unused();
+      Result<Matrix<double>> last = Matrix<double>();
+      for (std::size_t t = 0; t < num_tokens; t += chunk) {
+        const std::size_t count = std::min(chunk, num_tokens - t);
+        last = (*session)->forward(std::span(tokens).subspan(t, count), {});
+        ASSERT_TRUE(last) << last.error().message();
+      }
+      EXPECT_TRUE(same_bits(*last, last_row(expected.logits))) << "chunks of " << chunk;
+    }
+    expect_same_greedy(model, tokens);
+  }
+
+  void expect_same_greedy(const Model& model, const std::vector<std::int32_t>& tokens) {
+    constexpr std::size_t kCount = 12;
+    std::vector<std::vector<std::int32_t>> found;
+    for (const Backend* backend : {cuda_.get(), cpu_.get()}) {
+      auto session = backend->open_session(model, tokens.size() + kCount);
+      ASSERT_TRUE(session);
+      ASSERT_TRUE((*session)->forward(tokens, {}));
+      const auto first = (*session)->decode_greedy(tokens.back(), kCount - 5);
+      ASSERT_TRUE(first) << first.error().message();
+      const auto second = (*session)->decode_greedy(first->back(), 5);
+      ASSERT_TRUE(second) << second.error().message();
+      EXPECT_EQ((*session)->length(), tokens.size() + kCount);
+      EXPECT_EQ((*session)->decode_greedy(0, 1).error().kind, ErrorKind::kContextFull);
+      found.push_back(*first);
+      found.back().insert(found.back().end(), second->begin(), second->end());
+    }
+    EXPECT_EQ(found[0].size(), kCount);
+    EXPECT_EQ(found[0], found[1]);
+  }
+};
+
+class CudaForwardOnPacks : public CudaForward, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(CudaForwardOnPacks, EqualsTheCpuBitForBit) {
+  const Model model = load(cuda_test::pack_path(GetParam()));
+  expect_equals_cpu(model, 19);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllPacks, CudaForwardOnPacks,
+                         ::testing::Values("nano", "tiny", "gqa", "mixed", "kjv-moe-7m"),
+                         [](const auto& test_case) {
+                           std::string name = test_case.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+// Every quantized type in the fused kernels; odd shapes and types in the plain ones, which the
+// graph then records.
+SynthOptions shape(const std::string& name, TensorType type) {
+  SynthOptions options = *synth_preset("tiny");
+  options.name = name;
+  for (const char* weight : {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
+                             "down_proj", "lm_head", "embed_tokens"}) {
+    EXPECT_TRUE(set_synth_type(options, weight, type));
+  }
+  return options;
+}
+
+TEST_F(CudaForward, EveryQuantizedTypeEqualsTheCpu) {
+  for (const TensorType type :
+       {TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K}) {
+    const SynthOptions options = shape("every", type);
+    const SynthFile file(options);
+    SCOPED_TRACE(tensor_type_info(type).name);
+    expect_equals_cpu(load(file.path()), 9);
+  }
+}
+
+TEST_F(CudaForward, OddShapesEqualTheCpu) {
+  // Rows that are no multiple of 8, columns that are no multiple of 256, an odd head_dim.
+  SynthOptions options = shape("odd", TensorType::kQ8_0);
+  Config& config = options.config;
+  config.hidden_size = 96;
+  config.num_attention_heads = 3;
+  config.num_key_value_heads = 1;
+  config.head_dim = 32;
+  config.num_experts = 5;
+  config.num_experts_per_tok = 3;
+  config.moe_intermediate_size = 64;
+  config.vocab_size = 261;
+  const SynthFile file(options);
+  expect_equals_cpu(load(file.path()), 11);
+
+  SynthOptions floats = shape("floats", TensorType::kF16);
+  floats.config = config;
+  floats.config.head_dim = 18;
+  floats.config.moe_intermediate_size = 37;
+  floats.config.hidden_size = 75;
+  EXPECT_TRUE(set_synth_type(floats, "k_proj", TensorType::kBF16));
+  EXPECT_TRUE(set_synth_type(floats, "down_proj", TensorType::kF32));
+  const SynthFile float_file(floats);
+  expect_equals_cpu(load(float_file.path()), 11);
+
+  // K-quants with tails: 102 rows of q_proj, 300 of lm_head; experts of Q6_K with 37 rows, whose
+  // slices are not aligned for tiles.
+  SynthOptions tails = shape("tails", TensorType::kQ6_K);
+  tails.config.hidden_size = 256;
+  tails.config.num_attention_heads = 3;
+  tails.config.num_key_value_heads = 1;
+  tails.config.head_dim = 34;
+  tails.config.moe_intermediate_size = 37;
+  tails.config.vocab_size = 300;
+  EXPECT_TRUE(set_synth_type(tails, "o_proj", TensorType::kF16));
+  EXPECT_TRUE(set_synth_type(tails, "down_proj", TensorType::kF16));
+  EXPECT_TRUE(set_synth_type(tails, "router", TensorType::kQ4_K));
+  const SynthFile tail_file(tails);
+  expect_equals_cpu(load(tail_file.path()), 11);
+}
+
+TEST_F(CudaForward, TiedEmbeddingsAndUnnormalisedWeightsEqualTheCpu) {
+  SynthOptions options = shape("tied", TensorType::kQ4_K);
+  options.config.tie_word_embeddings = true;
+  options.config.norm_topk_prob = false;
+  const SynthFile file(options);
+  expect_equals_cpu(load(file.path()), 9);
+}
+
+// Two layers of the real shape; the CPU needs some seconds.
+TEST_F(CudaForward, RealLayerShapeEqualsTheCpu) {
+  SynthOptions options = *synth_preset("qwen3-30b-a3b", 2);
+  options.name = "real";
+  const SynthFile file(options);
+  expect_equals_cpu(load(file.path()), 10);
+}
+
+TEST_F(CudaForward, RepeatsWithPoisonedMemoryGiveTheSameBits) {
+  const Model model = load(cuda_test::pack_path("kjv-moe-7m"));
+  const auto tokens = random_tokens(24, model.config().vocab_size, 3);
+  const Run first = traced(*cuda_, model, tokens);
+  auto session = cuda_->open_session(model, tokens.size() + 8);
+  ASSERT_TRUE(session);
+  std::vector<std::int32_t> chosen;
+  for (int repeat = 0; repeat < 16; ++repeat) {
+    ASSERT_TRUE((*session)->rollback(0));
+    (*session)->poison_unused();
+    Run run;
+    ForwardOptions options;
+    options.trace = &run.trace;
+    options.logit_rows = LogitRows::kAll;
+    run.logits = *(*session)->forward(tokens, options);
+    expect_same_run(run, first);
+    (*session)->poison_unused();
+    const auto next = (*session)->decode_greedy(tokens.front(), 8);
+    ASSERT_TRUE(next);
+    if (repeat == 0) chosen = *next;
+    EXPECT_EQ(*next, chosen) << "repeat " << repeat;
+  }
+}
+
+TEST_F(CudaForward, ForcedRoutesEqualTheCpus) {
+  const Model model = load(cuda_test::pack_path("nano"));
+  const std::vector<std::int32_t> tokens = {3, 1, 4, 1, 5};
+  ForcedRoutes routes;
+  for (std::size_t layer = 0; layer < model.config().num_hidden_layers; ++layer) {
+    Matrix<std::int32_t> ids(tokens.size(), 2);
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+      ids(t, 0) = static_cast<std::int32_t>((t + layer) % 4);
+      ids(t, 1) = static_cast<std::int32_t>((t + layer + 1) % 4);
+    }
+    routes.ids.push_back(std::move(ids));
+  }
+  ForwardOptions options;
+  options.forced_routes = &routes;
+  auto on_cpu = cpu_->open_session(model, 8);
+  auto on_cuda = cuda_->open_session(model, 8);
+  EXPECT_TRUE(same_bits((*on_cuda)->forward(tokens, options), (*on_cpu)->forward(tokens, options)));
+  // Routes for too few positions are the same error.
+  const std::vector<std::int32_t> one = {1};
+  const auto found = (*on_cuda)->forward(one, options);
+  const auto expected = (*on_cpu)->forward(one, options);
+  ASSERT_FALSE(found);
+  ASSERT_FALSE(expected);
+  EXPECT_EQ(found.error().message(), expected.error().message());
+}
+
+TEST_F(CudaForward, ErrorsAreTheCpusAndLeaveTheSequenceAsItWas) {
+  const Model model = load(cuda_test::pack_path("nano"));
+  auto on_cpu = cpu_->open_session(model, 3);
+  auto on_cuda = cuda_->open_session(model, 3);
+  const std::vector<std::vector<std::int32_t>> calls = {{5, 6}, {},  {0, 256}, {-1},
+                                                        {5, 6}, {7}, {7}};
+  for (const auto& tokens : calls) {
+    const auto found = (*on_cuda)->forward(tokens, {});
+    const auto expected = (*on_cpu)->forward(tokens, {});
+    ASSERT_EQ(found.has_value(), expected.has_value());
+    if (!expected) {
+      EXPECT_EQ(found.error().message(), expected.error().message());
+    }
+    EXPECT_EQ((*on_cuda)->length(), (*on_cpu)->length());
+  }
+  EXPECT_EQ((*on_cuda)->rollback(4).error().kind, ErrorKind::kInvalidShape);
+  EXPECT_EQ(cuda_->open_session(model, 0).error().message(),
+            cpu_->open_session(model, 0).error().message());
+}
+
+TEST_F(CudaForward, WhatDoesNotFitIsRefusedBeforeItIsUploaded) {
+  SynthOptions options = shape("long", TensorType::kQ4_K);
+  options.config.max_position_embeddings = std::size_t{1} << 30;
+  const SynthFile file(options);
+  const Model model = load(file.path());
+  const auto before = cuda_->memory_use(load(cuda_test::pack_path("nano")), 4);
+  const auto refused = cuda_->open_session(model, std::size_t{1} << 30);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::kOutOfMemory);
+  EXPECT_NE(refused.error().message().find("bytes of device memory"), std::string::npos);
+  ASSERT_TRUE(before);
+  EXPECT_GT(before->used, 0u);
+  EXPECT_LT(before->used, before->total);
+}
+
+// What the backend hides: the graph's nodes, and that kernels ran at all.
+class CudaSequence : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto context = cuda::Context::create();
+    if (context) {
+      context_ = std::make_unique<cuda::Context>(*std::move(context));
+      return;
+    }
+    if (std::getenv("REFUTE_REQUIRE_GPU") != nullptr) FAIL() << context.error().message();
+    GTEST_SKIP() << context.error().message();
+  }
+  std::unique_ptr<cuda::Context> context_;
+};
+
+TEST_F(CudaSequence, GraphHasTheKernelsThatRunWithoutItAndGivesTheSameBits) {
+  for (const char* pack : {"kjv-moe-7m", "tiny", "gqa", "mixed"}) {
+    auto model = Model::load(cuda_test::pack_path(pack));
+    ASSERT_TRUE(model);
+    auto weights = cuda::DeviceModel::upload(*context_, *model);
+    ASSERT_TRUE(weights);
+    auto sequence = cuda::Sequence::create(*context_, *model, *weights, 16);
+    ASSERT_TRUE(sequence);
+    // F16 and F32 matrices, and the one row too many of a vocabulary of 257, run the plain ops.
+    const bool all_tiles = std::string(pack) == "tiny" || std::string(pack) == "gqa";
+    EXPECT_EQ((*sequence)->is_fused(), all_tiles) << pack;
+    const std::size_t nodes = (*sequence)->graph_nodes();
+    EXPECT_GT(nodes, 6 * model->config().num_hidden_layers);
+    EXPECT_EQ(nodes, (*sequence)->launches_without_graph()) << pack;
+
+    const auto tokens = random_tokens(6, model->config().vocab_size, 21);
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+      const std::uint64_t before = context_->launches();
+      const auto replayed = (*sequence)->forward({&tokens[t], 1}, {});
+      ASSERT_TRUE(replayed);
+      EXPECT_EQ(context_->launches() - before, nodes);
+      (*sequence)->rollback(t);
+      (*sequence)->poison_unused();
+      const auto fused = (*sequence)->decode_without_graph(tokens[t]);
+      ASSERT_TRUE(fused);
+      (*sequence)->rollback(t);
+      (*sequence)->poison_unused();
+      TraceRecorder trace;
+      ForwardOptions options;
+      options.trace = &trace;
+      const std::uint64_t launched = context_->launches();
+      const auto plain = (*sequence)->forward({&tokens[t], 1}, options);
+      ASSERT_TRUE(plain);
+      EXPECT_GT(context_->launches(), launched + 20 * model->config().num_hidden_layers);
+      const std::size_t bytes = plain->size() * sizeof(float);
+      EXPECT_EQ(std::memcmp(replayed->data(), fused->data(), bytes), 0) << pack << " " << t;
+      EXPECT_EQ(std::memcmp(replayed->data(), plain->data(), bytes), 0) << pack << " " << t;
+    }
+  }
+}
+
+// A longer call reallocates the plain path's buffers: the graph must not notice.
+TEST_F(CudaSequence, GraphSurvivesLongerCallsAndRollback) {
+  auto model = Model::load(cuda_test::pack_path("tiny"));
+  ASSERT_TRUE(model);
+  auto weights = cuda::DeviceModel::upload(*context_, *model);
+  ASSERT_TRUE(weights);
+  auto sequence = cuda::Sequence::create(*context_, *model, *weights, 300);
+  ASSERT_TRUE(sequence);
+  const auto tokens = random_tokens(280, model->config().vocab_size, 22);
+  const auto alone = (*sequence)->forward({&tokens[0], 1}, {});
+  ASSERT_TRUE(alone);
+  for (const std::size_t length : {std::size_t{3}, std::size_t{40}, std::size_t{280}}) {
+    ASSERT_TRUE(
+        (*sequence)->forward(std::span(tokens).first(std::min(length, std::size_t{279})), {}));
+    (*sequence)->rollback(0);
+    (*sequence)->poison_unused();
+    const auto again = (*sequence)->forward({&tokens[0], 1}, {});
+    ASSERT_TRUE(again);
+    EXPECT_EQ(std::memcmp(again->data(), alone->data(), alone->size() * sizeof(float)), 0);
+    (*sequence)->rollback(0);
+  }
+}
+
+}  // namespace
+}  // namespace refute
