@@ -20,7 +20,7 @@
 namespace refute {
 namespace {
 
-constexpr std::size_t kNumTokens = 24;
+constexpr std::size_t kNumTokens = 17;
 constexpr std::array<std::size_t, 3> kThreads = {1, 2, 3};
 
 constexpr std::array<MetricInfo, 1> kMetrics = {{kDifferingElements}};

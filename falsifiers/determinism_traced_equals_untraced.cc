@@ -19,7 +19,7 @@
 namespace refute {
 namespace {
 
-constexpr std::size_t kNumTokens = 17;
+constexpr std::size_t kNumTokens = 9;
 
 constexpr std::array<MetricInfo, 1> kMetrics = {{kDifferingElements}};
 

@@ -23,8 +23,8 @@ namespace {
 constexpr std::size_t kNumTokens = 67;
 // The oracle has no tiles, and is slow: 8 and 9 stand for all sizes.
 constexpr std::size_t kNumTokensOracle = 10;
-// The least tokens that chunks are tried on; more where that is not two chunks and a tail.
-constexpr std::size_t kLeastTokens = 17;
+// The least tokens that chunks are tried on; more where that is not a chunk and a tail.
+constexpr std::size_t kLeastTokens = 13;
 
 // 0: halves.
 constexpr std::array<std::size_t, 15> kChunks = {1,  7,  8,  9,  13, 15, 16, 17,
@@ -51,7 +51,7 @@ Verdict falsify_forward_chunked_prefill(const Subject& subject, const Criterion&
     if (chunk > 1 && chunk >= tokens.size()) continue;  // One call, which is what it is held to.
     const std::string where = "chunks of " + std::to_string(chunk);
     // The first tokens of a sequence do not depend on those after them.
-    const std::size_t count = std::min(tokens.size(), std::max(kLeastTokens, 2 * chunk + 3));
+    const std::size_t count = std::min(tokens.size(), std::max(kLeastTokens, chunk + 3));
     const auto chunked = run_traced(subject.backend, *subject.model, std::span(tokens).first(count),
                                     {.chunk = chunk, .forced_routes = nullptr});
     if (!chunked) {

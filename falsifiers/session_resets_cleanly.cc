@@ -28,8 +28,8 @@
 namespace refute {
 namespace {
 
-constexpr std::size_t kNumTokens = 13;
-constexpr std::size_t kKept = 5;  // Tokens kept by the rollback to the middle.
+constexpr std::size_t kNumTokens = 9;
+constexpr std::size_t kKept = 4;  // Tokens kept by the rollback to the middle.
 
 constexpr std::array<MetricInfo, 1> kMetrics = {{kDifferingElements}};
 
