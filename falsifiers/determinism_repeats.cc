@@ -37,6 +37,7 @@ Verdict falsify_determinism_repeats(const Subject& subject, const Criterion& cri
     return judge.verdict();
   }
   for (std::size_t repeat = 1; repeat < kRepeats; ++repeat) {
+    if (judge.is_settled()) break;
     const std::string where = "repeat " + std::to_string(repeat);
     const bool reuse = repeat % 2 == 0;
     if (reuse) {

@@ -40,6 +40,7 @@ Verdict falsify_determinism_threads(const Subject& subject, const Criterion& cri
   std::string tried = "tried:";
   for (const cpu::Isa isa : cpu::supported_isas()) {
     for (const std::size_t threads : kThreads) {
+      if (judge.is_settled()) break;
       auto context = cpu::Context::create(threads, isa);
       if (!context) {
         judge_reference_error(context.error(), cpu::isa_name(isa), &judge);

@@ -50,6 +50,7 @@ Verdict falsify_determinism_traced_equals_untraced(const Subject& subject,
   Judge judge(kMetrics, criterion);
   const auto tokens = random_tokens(subject.model->config(), criterion.seed, kNumTokens);
   for (const std::size_t chunk : {tokens.size(), std::size_t{1}}) {
+    if (judge.is_settled()) break;
     const std::string where = chunk == 1 ? "decode" : "prefill";
     const auto traced = run_traced(subject.backend, *subject.model, tokens,
                                    {.chunk = chunk, .forced_routes = nullptr});

@@ -36,6 +36,8 @@ struct Criterion {
   std::optional<std::string> replay;  // Repeat exactly this case (Verdict::replay_token).
   // Whether a failing case is shrunk; off where only the verdict counts.
   bool shrink = true;
+  // Whether a falsifier goes on after its first failure; off where only the verdict counts.
+  bool thorough = true;
 };
 
 struct MetricInfo {

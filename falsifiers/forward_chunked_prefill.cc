@@ -46,6 +46,7 @@ Verdict falsify_forward_chunked_prefill(const Subject& subject, const Criterion&
     return judge.verdict();
   }
   for (const std::size_t listed : kChunks) {
+    if (judge.is_settled()) break;
     const std::size_t chunk = listed == 0 ? (tokens.size() + 1) / 2 : listed;
     if (chunk > 1 && chunk >= tokens.size()) continue;  // One call, which is what it is held to.
     const std::string where = "chunks of " + std::to_string(chunk);

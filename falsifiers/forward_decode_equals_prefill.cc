@@ -28,6 +28,7 @@ Verdict falsify_forward_decode_equals_prefill(const Subject& subject, const Crit
   Judge judge(kMetrics, criterion);
   const Config& config = subject.model->config();
   for (std::size_t i = 0; i < kPromptLengths.size(); ++i) {
+    if (judge.is_settled()) break;
     const auto tokens = random_tokens(config, mix_seed(criterion.seed, i), kPromptLengths[i]);
     const std::string where = "prompt of " + std::to_string(tokens.size()) + " decoded";
     const auto prefill = run_traced(subject.backend, *subject.model, tokens);

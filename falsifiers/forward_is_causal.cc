@@ -63,6 +63,7 @@ Verdict falsify_forward_is_causal(const Subject& subject, const Criterion& crite
     return judge.verdict();
   }
   for (const std::size_t position : kPositions) {
+    if (judge.is_settled()) break;
     if (position < tokens.size()) judge_position(subject, tokens, *original, position, &judge);
   }
   return judge.verdict();

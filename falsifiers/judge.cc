@@ -17,7 +17,7 @@ void keep_first(std::string* slot, std::string reason) {
 }  // namespace
 
 Judge::Judge(std::span<const MetricInfo> metrics, const Criterion& criterion)
-    : replaying_(criterion.replay.has_value()) {
+    : replaying_(criterion.replay.has_value()), thorough_(criterion.thorough) {
   for (const MetricInfo& info : metrics) {
     CHECK(find(info.name) == nullptr);
     Entry entry;
@@ -94,6 +94,10 @@ bool Judge::meets(std::string_view metric, double value) const {
   CHECK(entry != nullptr);
   const bool larger_is_better = entry->info.larger_is_better;
   return MetricReading{"", value, entry->threshold, larger_is_better, ""}.passed();
+}
+
+bool Judge::is_settled() const {
+  return !thorough_ && error_.empty() && (!refuted_.empty() || !first_failure_.empty());
 }
 
 Verdict Judge::verdict() const {

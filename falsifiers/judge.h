@@ -39,6 +39,9 @@ class Judge {
   void note(std::string text);
   void set_counterexample(std::string counterexample, std::string replay_token);
 
+  // Whether the verdict is kRefuted already and the criterion asks for no more than that.
+  bool is_settled() const;
+
   double threshold(std::string_view metric) const;
   // Whether `value` meets the threshold of `metric`; records nothing.
   bool meets(std::string_view metric, double value) const;
@@ -60,6 +63,7 @@ class Judge {
 
   std::vector<Entry> entries_;
   bool replaying_ = false;
+  bool thorough_ = true;
   Verdict verdict_;
   std::string first_failure_;
   std::string error_;

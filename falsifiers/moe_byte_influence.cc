@@ -301,7 +301,7 @@ void far_row(const Backend& backend, PropertyCase& property_case) {
 
 Verdict falsify_moe_byte_influence(const Subject& subject, const Criterion& criterion) {
   Judge judge(kMetrics, criterion);
-  check_property({kId, "one_byte", 0.4}, with_fewer_cases(criterion, 3), &judge,
+  check_property({kId, "one_byte", 0.4}, with_fewer_cases(criterion, 6), &judge,
                  [&](PropertyCase& property_case) { one_byte(subject.backend, property_case); });
   check_pinned({kId, "wide_ids"}, criterion, &judge, kIds.size() * kProjections.size(),
                [&](PropertyCase& property_case, std::size_t index) {

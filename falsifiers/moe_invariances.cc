@@ -261,7 +261,7 @@ void chosen_expert(const Backend& backend, PropertyCase& property_case) {
 Verdict falsify_moe_invariances(const Subject& subject, const Criterion& criterion) {
   Judge judge(kMetrics, criterion);
   // A case runs a whole block several times.
-  const Criterion fewer = with_fewer_cases(criterion, 4);
+  const Criterion fewer = with_fewer_cases(criterion, 8);
   const auto check = [&](std::string_view name, double least_interesting, auto property) {
     check_property({kId, name, least_interesting}, fewer, &judge,
                    [&](PropertyCase& property_case) { property(subject.backend, property_case); });

@@ -49,9 +49,9 @@ class Sessions {
     auto other_alone = run_new(others_);
     if (!alone || !other_alone) return;
     judge_reset(*alone);
-    judge_middle(*alone);
-    judge_turns(*alone, *other_alone);
-    judge_full();
+    if (!judge_->is_settled()) judge_middle(*alone);
+    if (!judge_->is_settled()) judge_turns(*alone, *other_alone);
+    if (!judge_->is_settled()) judge_full();
   }
 
  private:

@@ -48,6 +48,13 @@ TEST(BenchFit, SaysWhatALayerCosts) {
             "decode, seconds a token: 2.000 ms + 10.000 ms a layer, R2 1.0000; grows with the "
             "power 0.90");
   EXPECT_TRUE(growth_of(SweepKind::kNone, points).empty());
+  const auto falling =
+      growth_of(SweepKind::kLayers, std::vector{point(1, 1.0, 0.03), point(2, 2.0, 0.02)});
+  EXPECT_EQ(falling[1].sentence,
+            "decode, seconds a token: 40.000 ms - 10.000 ms a layer; grows with the power -0.58");
+  const auto prompts = growth_of(SweepKind::kPrompt, points);
+  ASSERT_EQ(prompts.size(), 1U);
+  EXPECT_EQ(prompts[0].cost, "prefill, seconds");
 }
 
 TEST(BenchFit, FitsThreadsAgainstTheirInverse) {

@@ -110,12 +110,7 @@ TEST(KillMatrix, TakesTheSmallestClearFaultAsTheFloor) {
 
 // The committed matrix speaks of this very code.
 
-// Open: on the oracle F112 leaves NaN, which traps the falsifiers that reach it and kills none.
-bool is_open(std::string_view fault, BackendId host) {
-  return fault == "F112" && host == BackendId::kOracle;
-}
-
-TEST(CommittedKillMatrix, HasEveryHostedFaultAndEachIsKilledButForTheOpenOne) {
+TEST(CommittedKillMatrix, HasEveryHostedFaultAndEachIsKilled) {
   const KillMatrix& matrix = committed_kill_matrix();
   std::size_t rows = 0;
   for (const FaultInfo& fault : fault_catalogue()) {
@@ -125,7 +120,7 @@ TEST(CommittedKillMatrix, HasEveryHostedFaultAndEachIsKilledButForTheOpenOne) {
       ASSERT_NE(row, nullptr) << fault.id << " on " << backend_name(host);
       ++rows;
       EXPECT_GT(row->hits, 0u) << fault.id << " on " << backend_name(host);
-      EXPECT_EQ(row->killed(), fault.kind != FaultKind::kEquivalent && !is_open(fault.id, host))
+      EXPECT_EQ(row->killed(), fault.kind != FaultKind::kEquivalent)
           << fault.id << " on " << backend_name(host);
     }
   }

@@ -68,8 +68,9 @@ std::string sentence_of(SweepKind kind, const Growth& growth) {
     case SweepKind::kNone:
       break;
   }
-  std::string text = fmt::format("{}: {} + {} {}", growth.cost, duration(line.intercept),
-                                 duration(line.slope * step), per);
+  std::string text =
+      fmt::format("{}: {} {} {} {}", growth.cost, duration(line.intercept),
+                  line.slope < 0.0 ? '-' : '+', duration(std::abs(line.slope) * step), per);
   if (line.r_squared) text += fmt::format(", R2 {:.4f}", *line.r_squared);
   if (growth.exponent && kind != SweepKind::kThreads) {
     text += fmt::format("; grows with the power {:.2f}", *growth.exponent);
@@ -150,7 +151,8 @@ std::vector<Growth> growth_of(SweepKind kind, std::span<const BenchPoint> points
   };
   if (kind == SweepKind::kNone) return growths;
   add(whole_prompt ? "prefill, seconds" : "prefill, seconds a token", prefill);
-  add("decode, seconds a token", decode);
+  // Decode after prompts of several lengths is what a sweep over contexts shows.
+  if (!whole_prompt) add("decode, seconds a token", decode);
   return growths;
 }
 

@@ -84,6 +84,7 @@ AttemptResult run_attempt(const AttemptTask& task, const LoadedSubject& subject,
   criterion.cases = cases;
   criterion.seed = task.seed;
   criterion.shrink = false;
+  criterion.thorough = task.fault.empty();
 
   WitnessLog log;
   AttemptResult result;
