@@ -1,6 +1,7 @@
 #include "engine/faulty/device.h"
 
 #include <algorithm>
+#include <functional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -79,6 +80,32 @@ void replay(const TraceRecorder& recorded, std::size_t first_position, TraceSink
   }
 }
 
+Matrix<float> download(const cuda::Context& context, const float* from, std::size_t rows,
+                       std::size_t columns) {
+  Matrix<float> copy(rows, columns);
+  context.to_host(from, copy.size(), copy.data());
+  return copy;
+}
+
+// What `op` gives with the fault; empty where no site of it is reached.
+using CpuOp = std::function<void(const cpu::Context& cpu, MatrixView<float> y)>;
+std::optional<Matrix<float>> stand_in(std::size_t rows, std::size_t columns, const CpuOp& op) {
+  const CpuStandsInForCuda scope;
+  Matrix<float> y(rows, columns);
+  op(cpu_context(), y.view());
+  if (scope.hits() == 0) return std::nullopt;
+  return y;
+}
+
+// The same for a result in device memory; whether it has been put there.
+bool stand_in(const cuda::Context& context, std::size_t rows, std::size_t columns, const CpuOp& op,
+              float* y) {
+  const auto result = stand_in(rows, columns, op);
+  if (!result) return false;
+  context.to_device(result->data(), result->size(), y);
+  return true;
+}
+
 Matrix<std::uint16_t> download_rows(const cuda::Context& context, const std::uint16_t* from,
                                     std::size_t rows, std::size_t columns) {
   Matrix<std::uint16_t> copy(rows, columns);
@@ -99,29 +126,6 @@ bool asks(const cuda::Context& context) {
 bool needs_plain_path() { return any_fault_armed(kHost) && !any_armed(kGraphFaults); }
 
 bool asks_both_paths() { return fault_armed("F85", kHost) && fault_armed("F130", kHost); }
-
-Matrix<float> download(const cuda::Context& context, const float* from, std::size_t rows,
-                       std::size_t columns) {
-  Matrix<float> copy(rows, columns);
-  context.to_host(from, copy.size(), copy.data());
-  return copy;
-}
-
-std::optional<Matrix<float>> stand_in(std::size_t rows, std::size_t columns, const CpuOp& op) {
-  const CpuStandsInForCuda scope;
-  Matrix<float> y(rows, columns);
-  op(cpu_context(), y.view());
-  if (scope.hits() == 0) return std::nullopt;
-  return y;
-}
-
-bool stand_in(const cuda::Context& context, std::size_t rows, std::size_t columns, const CpuOp& op,
-              float* y) {
-  const auto result = stand_in(rows, columns, op);
-  if (!result) return false;
-  context.to_device(result->data(), result->size(), y);
-  return true;
-}
 
 void edit_query_on_device(const cuda::Context& context, const Config& config,
                           std::size_t num_tokens, float* q) {

@@ -27,18 +27,7 @@ bool needs_plain_path();
 // Whether every site is asked and none acts: both paths must run, so that all sites are reached.
 bool asks_both_paths();
 
-// A row or matrix from device memory.
-Matrix<float> download(const cuda::Context& context, const float* from, std::size_t rows,
-                       std::size_t columns);
-
-// What `op` gives with the fault; empty where no site of it is reached.
-using CpuOp = std::function<void(const cpu::Context& cpu, MatrixView<float> y)>;
-std::optional<Matrix<float>> stand_in(std::size_t rows, std::size_t columns, const CpuOp& op);
-// The same for a result in device memory; whether it has been put there.
-bool stand_in(const cuda::Context& context, std::size_t rows, std::size_t columns, const CpuOp& op,
-              float* y);
-
-// Runs `edit`, which holds sites, where a fault of CUDA may be seeded.
+// Runs `edit`, which holds sites of the CPU, as CUDA's.
 void in_place_of_cpu(const std::function<void()>& edit);
 
 // Moves what the buffer holds to other memory; the old memory stays for those that point at it.

@@ -13,7 +13,7 @@ TEST(FaultCatalogue, HoldsEveryNumberInOrder) {
   std::vector<std::string> expected;
   for (int number = 1; number <= 107; ++number) expected.push_back("F" + std::to_string(number));
   expected.emplace_back("F107a");
-  for (int number = 108; number <= 130; ++number) expected.push_back("F" + std::to_string(number));
+  for (int number = 108; number <= 131; ++number) expected.push_back("F" + std::to_string(number));
   std::vector<std::string> found;
   for (const FaultInfo& fault : fault_catalogue()) found.emplace_back(fault.id);
   EXPECT_EQ(found, expected);

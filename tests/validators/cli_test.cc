@@ -63,7 +63,7 @@ TEST(CommandLine, RunsWhatIsRequiredAndSaysWhatStaysUnverified) {
   cli.add_contract("pack.yaml");
   const CommandResult result = cli.run("run --backend oracle,cpu");
   EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
-  EXPECT_TRUE(contains(result.out, "5 of 6 criteria held, 0 refuted, 0 not run, 1 waived (cuda 1)"))
+  EXPECT_TRUE(contains(result.out, "5 of 6 criteria held, 0 refuted, 0 not run, 1 waived (wgpu 1)"))
       << result.out;
   EXPECT_TRUE(contains(result.out, "Stays unverified:\n  - 1 criterion left out by --backend"))
       << result.out;
@@ -76,11 +76,11 @@ TEST(CommandLine, ExitsWithFiveNamingWhatWasNotRunAndTheCommandForIt) {
   const CommandResult result = cli.run("run --no-record");
   EXPECT_EQ(result.exit_code, 5) << result.out << result.err;
   EXPECT_TRUE(contains(result.out,
-                       "FALSIFY-RUN-002 on cuda: this build has no CUDA backend\n"
+                       "FALSIFY-RUN-002 on wgpu: this build has no wgpu backend\n"
                        "    refute run contracts/router.yaml --filter FALSIFY-RUN-002 "
-                       "--backend cuda"))
+                       "--backend wgpu"))
       << result.out;
-  EXPECT_TRUE(contains(result.out, "1 not run (cuda 1)")) << result.out;
+  EXPECT_TRUE(contains(result.out, "1 not run (wgpu 1)")) << result.out;
   EXPECT_FALSE(std::filesystem::exists(cli.folder() / ".refute"));
 }
 

@@ -120,7 +120,7 @@ TEST_F(RunTest, IsNotRunWithAReasonWhereABackendOrExpectationsAreMissing) {
                     .expected = "none"},
                    plan());
   EXPECT_EQ(outcomes[4].verdict.kind, VerdictKind::kNotRun);
-  EXPECT_EQ(outcomes[4].verdict.reason, "this build has no CUDA backend");
+  EXPECT_EQ(outcomes[4].verdict.reason, "this build has no wgpu backend");
   EXPECT_EQ(outcomes[5].verdict.kind, VerdictKind::kNotRun);
   EXPECT_NE(outcomes[5].verdict.reason.find("no expectations"), std::string::npos);
   EXPECT_EQ(run_exit_code(outcomes), ExitCode::kRequiredNotRun);
