@@ -41,7 +41,7 @@ TEST(SessionResetsCleanly, WhatIsLeftAfterAResetIsRefuted) {
   SessionFaults faults;
   // Of the calls, the fourth is the one after the reset.
   faults.alter_trace = [](const BrokenCall& call, TraceSite site, Matrix<double>* values) {
-    if (call.number == 3 && site == TraceSite{TracePoint::kAttnHeads, 0}) (*values)(12, 0) += 0.5;
+    if (call.number == 3 && site == TraceSite{TracePoint::kAttnHeads, 0}) (*values)(8, 0) += 0.5;
   };
   EXPECT_TRUE(
       refuted_by(run_broken(faults), "differing_elements", "after a reset, blk.0.attn_heads"));
@@ -60,7 +60,7 @@ TEST(SessionResetsCleanly, ARefusedTokenThatCountsIsRefuted) {
   faults.loses_a_position = true;
   const Verdict verdict = run_broken(faults);
   EXPECT_EQ(verdict.kind, VerdictKind::kRefuted);
-  EXPECT_NE(verdict.reason.find("length at 14"), std::string::npos) << verdict.reason;
+  EXPECT_NE(verdict.reason.find("length at 10"), std::string::npos) << verdict.reason;
 }
 
 }  // namespace
