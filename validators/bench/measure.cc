@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "falsifiers/metrics.h"
 #include "falsifiers/traced_run.h"
 #include "kernels/check.h"
 #include "validators/bench/machine.h"
@@ -14,11 +15,6 @@ constexpr std::size_t kFillChunk = 512;  // Tokens a call that fills the cache.
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-std::int32_t likeliest(const Matrix<double>& logits) {
-  const auto row = logits.flat();
-  return static_cast<std::int32_t>(std::ranges::max_element(row) - row.begin());
 }
 
 Result<void> fill(Session& session, std::span<const std::int32_t> tokens) {
@@ -37,7 +33,7 @@ Result<void> run_round(Session& session, std::span<const std::int32_t> prompt, b
   const auto logits = session.forward(prompt, {});
   const double prefill = seconds_since(start);
   if (!logits) return logits.error();
-  const std::int32_t token = likeliest(*logits);
+  const auto token = static_cast<std::int32_t>(argmax_per_row(logits->view()).front());
   start = std::chrono::steady_clock::now();
   const auto decoded = session.decode_greedy(token, point.shape.decode);
   const double decode = seconds_since(start);

@@ -80,11 +80,7 @@ class BenchCommand : public Command {
     Result<Model> model = load_model(model_, 0);
     if (!model) return fail(model.error());
     const Result<BenchReport> report = run(*model);
-    if (!report) {
-      const bool missing = report.error().kind == ErrorKind::kNoDevice;
-      return fail(missing ? ExitCode::kRequiredNotRun : ExitCode::kUsageOrUnreadable,
-                  report.error().message());
-    }
+    if (!report) return fail(report.error());
     for (const std::string& error : report->errors()) print_error("refute: " + error + "\n");
     return finish(
         *outputs, [&](Format format, Style style) { return render_bench(*report, format, style); },

@@ -73,11 +73,7 @@ class CompareCommand : public Command {
                          .replayed_by = ""};
     report.chained = compare_chained(report.reference, report.candidate);
     if (local_) {
-      if (const Result<void> replayed = replay(report); !replayed) {
-        const bool missing = replayed.error().kind == ErrorKind::kNoDevice;
-        return fail(missing ? ExitCode::kRequiredNotRun : ExitCode::kUsageOrUnreadable,
-                    replayed.error().message());
-      }
+      if (const Result<void> replayed = replay(report); !replayed) return fail(replayed.error());
     }
     return finish(
         *outputs, [&](Format format, Style style) { return render_compare(report, format, style); },

@@ -35,7 +35,11 @@ ExitCode fail(ExitCode code, std::string_view message) {
   return code;
 }
 
-ExitCode fail(const Error& error) { return fail(ExitCode::kUsageOrUnreadable, error.message()); }
+ExitCode fail(const Error& error) {
+  const bool lacks_device = error.kind == ErrorKind::kNoDevice;
+  return fail(lacks_device ? ExitCode::kRequiredNotRun : ExitCode::kUsageOrUnreadable,
+              error.message());
+}
 
 void print_diagnostics(std::span<const Diagnostic> diagnostics) {
   const Color color = style_of(STDERR_FILENO).color ? Color::kAnsi : Color::kNone;

@@ -22,7 +22,8 @@ void add_threads(CLI::App& command, std::size_t& num_threads);
 
 // Prints "refute: <message>" to standard error and returns the code.
 ExitCode fail(ExitCode code, std::string_view message);
-// The same for an error from outside: unreadable or malformed input, or wrong usage.
+// The same for an error from outside: unreadable or malformed input, or wrong usage; kNoDevice is
+// kRequiredNotRun.
 ExitCode fail(const Error& error);
 
 // Prints diagnostics to standard error, with excerpts.

@@ -24,11 +24,6 @@ namespace {
 constexpr std::array kFormats = {Format::kHuman, Format::kJson};
 constexpr std::size_t kDefaultTokens = 24;
 
-ExitCode fail_with(const Error& error) {
-  const bool missing = error.kind == ErrorKind::kNoDevice;
-  return fail(missing ? ExitCode::kRequiredNotRun : ExitCode::kUsageOrUnreadable, error.message());
-}
-
 class TraceCommand : public Command {
  public:
   CLI::App* declare(CLI::App& app) override {
@@ -65,12 +60,12 @@ class TraceCommand : public Command {
       return fail(ExitCode::kUsageOrUnreadable, output_ + " exists; --force replaces it");
     }
     const Result<NamedBackend> backend = NamedBackend::create(backend_, num_threads_);
-    if (!backend) return fail_with(backend.error());
+    if (!backend) return fail(backend.error());
     const Result<LoadedSubject> subject =
         load_subject({.model = model_, .expected = "", .num_threads = num_threads_});
     if (!subject) return fail(subject.error());
     const Result<TraceFile> trace = record(*subject, *backend);
-    if (!trace) return fail_with(trace.error());
+    if (!trace) return fail(trace.error());
     if (const Result<void> written = write(*trace); !written) return fail(written.error());
     const std::vector<SiteSummary> sites = summarise(*trace);
     const bool finite =
