@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kRepeats = 16;
 // The oracle runs on one thread, and is slow.
-constexpr std::size_t kNumTokens = 17;
+constexpr std::size_t kNumTokens = 9;
 constexpr std::size_t kNumTokensOracle = 3;
 
 constexpr std::array<MetricInfo, 1> kMetrics = {{kDifferingElements}};

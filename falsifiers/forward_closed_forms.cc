@@ -208,7 +208,7 @@ void zeroed(const Backend& backend, PropertyCase& property_case) {
 Verdict falsify_forward_closed_forms(const Subject& subject, const Criterion& criterion) {
   Judge judge(kMetrics, criterion);
   // A case makes and runs whole models.
-  const Criterion fewer = with_fewer_cases(criterion, 25);
+  const Criterion fewer = with_fewer_cases(criterion, 34);
   const auto check = [&](std::string_view name, auto property) {
     check_property({kId, name}, fewer, &judge,
                    [&](PropertyCase& property_case) { property(subject.backend, property_case); });

@@ -69,7 +69,7 @@ Verdict falsify_forward_matches_textbook(const Subject& subject, const Criterion
   check_pinned(
       {kId, "subject"}, criterion, &judge, 1,
       [&](PropertyCase& property_case, std::size_t) { of_subject(subject, property_case); });
-  check_property({kId, "synthetic", 0.2}, with_fewer_cases(criterion, 12), &judge,
+  check_property({kId, "synthetic", 0.2}, with_fewer_cases(criterion, 20), &judge,
                  [&](PropertyCase& property_case) { synthetic(subject.backend, property_case); });
   return judge.verdict();
 }

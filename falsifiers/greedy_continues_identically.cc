@@ -76,6 +76,7 @@ void decode(const Subject& subject, const GreedyExpectation& greedy, const Band&
   std::size_t wrong = 0;
   std::size_t wrong_inside = 0;
   for (std::size_t t = greedy.prompt_length; t < tokens.size(); ++t) {
+    if (judge->is_settled()) break;
     const std::string place = "token " + std::to_string(t);
     const auto logits = (*session)->forward(next, {});
     if (!logits) return judge_subject_error(logits.error(), place, judge);

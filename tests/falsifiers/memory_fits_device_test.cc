@@ -38,7 +38,7 @@ TEST(MemoryFitsDevice, WeightsThatGrowOnUploadAreRefuted) {
   DeviceBackend device(*cpu);
   const std::size_t weights = loaded.model.weight_bytes();
   device.memory = MemoryUse{50'000'000, 100'000'000, weights + weights / 50};
-  EXPECT_TRUE(refuted_by(run(memory_fits_device_info(), device, loaded), "weights_over_file", ""));
+  EXPECT_TRUE(refuted_by(run(memory_fits_device_info(), device, loaded), "weights_growth", ""));
   device.memory = MemoryUse{50'000'000, 100'000'000, 0};
   EXPECT_EQ(run(memory_fits_device_info(), device, loaded).kind, VerdictKind::kRefuted);
 }
