@@ -118,23 +118,44 @@ struct PersistentShared {
 };
 
 // Waits until every block of the grid is here; what they wrote is seen through the second-level
-// cache. `arrivals` counts all arrivals ever, `target` those that this barrier waits for.
-__device__ inline void grid_barrier(std::uint64_t* arrivals, std::uint64_t& target) {
-  target += gridDim.x;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    // Nothing comes back from the addition, so that reading starts at once.
+// cache. Between arriving and waiting a block may work on what no other block needs. The first
+// thread does both, so it should have no copies of its own under way, which the fence waits for.
+class GridBarrier {
+ public:
+  // arrivals: counts all arrivals ever. Of earlier launches all blocks have arrived; some of this
+  // one's may be at their first barrier already.
+  __device__ explicit GridBarrier(std::uint64_t* arrivals)
+      : arrivals_(arrivals),
+        target_(*static_cast<volatile const std::uint64_t*>(arrivals) / gridDim.x * gridDim.x) {}
+
+  __device__ void arrive() {
+    target_ += gridDim.x;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    // Nothing comes back from the addition, so that reading can start at once.
     asm volatile(
         "fence.acq_rel.gpu;\n"
-        "red.add.relaxed.gpu.global.u64 [%0], 1;" ::"l"(arrivals)
+        "red.add.relaxed.gpu.global.u64 [%0], 1;" ::"l"(arrivals_)
         : "memory");
-    std::uint64_t now;
-    do {
-      asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(now) : "l"(arrivals) : "memory");
-    } while (now < target);
   }
-  __syncthreads();
-}
+  __device__ void wait() const {
+    if (threadIdx.x == 0) {
+      std::uint64_t now;
+      do {
+        asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(now) : "l"(arrivals_) : "memory");
+      } while (now < target_);
+    }
+    __syncthreads();
+  }
+  __device__ void arrive_and_wait() {
+    arrive();
+    wait();
+  }
+
+ private:
+  std::uint64_t* arrivals_;
+  std::uint64_t target_;
+};
 
 // Copies to shared memory. Every copy is started by a thread of its own, because one thread that
 // starts them all takes microseconds.
@@ -263,7 +284,10 @@ __device__ inline void quantize_row(PersistentShared& shared, const float y[4]) 
 class Block {
  public:
   __device__ Block(const PersistentArguments& arguments, PersistentShared& block_shared)
-      : a(arguments), shared(block_shared), copies(block_shared.barriers) {}
+      : a(arguments),
+        shared(block_shared),
+        copies(block_shared.barriers),
+        barrier(arguments.arrivals) {}
 
   __device__ void run() {
     if (i < kPieces) {
@@ -274,8 +298,6 @@ class Block {
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
-    // All blocks of earlier launches; some of this one's may be at their first barrier already.
-    target = *static_cast<volatile const std::uint64_t*>(a.arrivals) / gridDim.x * gridDim.x;
     position = a.state->position;
     num_chunks = position / kAttentionChunk + 1;
     start_layer(0);
@@ -338,20 +360,23 @@ class Block {
     return shared.tiles + (group == 0 ? 2 * a.plan.unit_bytes : 0);
   }
 
-  // Copies of another layer's weights; all threads call.
+  // Copies of another layer's weights; all threads call, some of the last warp start them.
+  static constexpr int kStarter = kThreads - kWarp;
   __device__ void start_qkv(int of) const {
-    if (i >= qkv_count()) return;
+    const int g = i - kStarter;
+    if (g < 0 || g >= qkv_count()) return;
     const PersistentMatrix& matrix = weights(of).qkv[qkv_matrix()];
-    copies.start_group(kQkvPiece, qkv_tiles(), matrix, matrix.data, qkv_first(), i);
+    copies.start_group(kQkvPiece, qkv_tiles(), matrix, matrix.data, qkv_first(), g);
   }
   __device__ void start_out(int of) const {
     const int first = kOutGroups * block;
-    if (i >= pair_count(first)) return;
+    const int g = i - kStarter;
+    if (g < 0 || g >= pair_count(first)) return;
     const PersistentMatrix& matrix = weights(of).o_proj;
-    copies.start_group(kOutPiece, shared.tiles, matrix, matrix.data, first, i);
+    copies.start_group(kOutPiece, shared.tiles, matrix, matrix.data, first, g);
   }
   __device__ void start_router(int of) const {
-    if (block >= a.num_experts || i != 0) return;
+    if (block >= a.num_experts || i != kStarter) return;
     copies.start(kRouterPiece, shared.tiles + a.plan.router,
                  weights(of).router + static_cast<std::size_t>(block) * kHidden,
                  kHidden * sizeof(float));
@@ -380,8 +405,9 @@ class Block {
     if (i < 8 * qkv_count()) {
       a.qkv[which][8 * qkv_first() + i] = ordered_sum(shared.sums, i / 8, i % 8, kSuperBlocks);
     }
+    barrier.arrive();
     if (block < num_items()) start_chunk(block);
-    grid_barrier(a.arrivals, target);
+    barrier.wait();
   }
 
   // Four heads and a chunk.
@@ -410,7 +436,7 @@ class Block {
     }
     // The copies that come next write where these threads wrote.
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    grid_barrier(a.arrivals, target);
+    barrier.arrive_and_wait();
     if (num_chunks == 1) return;
     for (int b = block; b < a.query_size / 32; b += static_cast<int>(gridDim.x)) {
       if (warp != 0) break;
@@ -418,7 +444,7 @@ class Block {
       const float y = merge_chunks(a.partials, head, 32 * b % kHeadDim + lane, num_chunks);
       quantize_block(y, a.heads_q + 32 * b, a.heads_meta + b);
     }
-    grid_barrier(a.arrivals, target);
+    barrier.arrive_and_wait();
   }
 
   __device__ void turn(const float* gains, float* head) const {
@@ -500,7 +526,7 @@ class Block {
       a.hidden[8 * first + i] =
           __fadd_rn(residual, ordered_sum(shared.sums, i / 8, i % 8, super_blocks));
     }
-    grid_barrier(a.arrivals, target);
+    barrier.arrive_and_wait();
   }
 
   __device__ void router() {
@@ -518,17 +544,18 @@ class Block {
       }
       shared.lanes[i] = sum;
     }
-    quantize_row(shared, y);
     __syncthreads();
     if (block < a.num_experts && warp == 0) {
       const float logit = halving_tree(shared.lanes);
       if (lane == 0) a.logits[block] = logit;
     }
+    barrier.arrive();
+    quantize_row(shared, y);
     if (has_next()) {
       copies.wait(kLayerPiece, parity ^ 1u);
       start_router(layer + 1);
     }
-    grid_barrier(a.arrivals, target);
+    barrier.wait();
   }
 
   // Unit u of this block: 32 rows of gate_proj and up_proj of the expert of some rank.
@@ -539,15 +566,16 @@ class Block {
   // All threads call: a thread a copy.
   __device__ void start_units() const {
     constexpr int kGroups = 2 * kUnitGroups;
-    const int u = i / kGroups;
-    if (u >= kUnits || !has_unit(u)) return;
-    const int m = i / kUnitGroups % 2;
+    const int n = i - kStarter;
+    const int u = n / kGroups;
+    if (n < 0 || u >= kUnits || !has_unit(u)) return;
+    const int m = n / kUnitGroups % 2;
     const PersistentLayer& of = weights(layer);
     const PersistentMatrix& matrix = of.gate_up[m];
     const auto expert = static_cast<std::size_t>(shared.ids[unit(u) / units_each()]);
     copies.start_group(kUnitPiece + (2 * u + m) * kUnitGroups, unit_tiles(u, m), matrix,
                        matrix.data + expert * matrix.expert_stride,
-                       unit(u) % units_each() * kUnitGroups, i % kUnitGroups);
+                       unit(u) % units_each() * kUnitGroups, n % kUnitGroups);
   }
   __device__ std::uint8_t* unit_tiles(int u, int m) const {
     return shared.tiles + u * a.plan.unit_bytes +
@@ -592,7 +620,7 @@ class Block {
     choose();
     start_units();
     if (warp == 1) start_down(0);
-    if (warp == kWarps - 1) {
+    if (warp == kWarps - 2) {
       routing_weights(shared.logits, a.num_experts, shared.ids, a.num_experts_per_tok,
                       a.norm_topk_prob, shared.shares);
       const int bad = first_not_finite(shared.logits, a.num_experts);
@@ -626,8 +654,9 @@ class Block {
       }
     }
     if (!has_unit(0) && warp == 1) start_down(1);
+    barrier.arrive();
     if (has_next()) start_qkv(layer + 1);
-    grid_barrier(a.arrivals, target);
+    barrier.wait();
   }
 
   __device__ void down() {
@@ -671,13 +700,15 @@ class Block {
       a.hidden[8 * first + i] = __fadd_rn(residual, sum);
     }
     if (!has_next()) return;
+    barrier.arrive();
     start_out(layer + 1);
-    grid_barrier(a.arrivals, target);
+    barrier.wait();
   }
 
   const PersistentArguments& a;
   PersistentShared& shared;
   const Copies copies;
+  GridBarrier barrier;
   const int i = static_cast<int>(threadIdx.x);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -686,7 +717,6 @@ class Block {
   int num_chunks = 0;
   int layer = 0;
   unsigned parity = 0;
-  std::uint64_t target = 0;  // Of the last barrier.
 };
 
 __global__ void __launch_bounds__(kThreads, 1)
