@@ -158,9 +158,8 @@ PlainCache Sequence::plain_cache(std::size_t layer) const {
 }
 
 bool Sequence::is_fused() const {
-  return std::ranges::all_of(
-             weights_.layers(),
-             [&](const DeviceLayer& layer) { return can_fuse(context_, shape_, layer); }) &&
+  return std::ranges::all_of(weights_.layers(),
+                             [&](const DeviceLayer& layer) { return can_fuse(shape_, layer); }) &&
          can_fuse_lm_head(shape_, weights_.lm_head());
 }
 
@@ -187,7 +186,7 @@ void Sequence::launch_layers(DecodePath path) {
                         false};
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const bool is_last = i + 1 == layers.size();
-    if (can_fuse(context_, shape_, layers[i])) {
+    if (can_fuse(shape_, layers[i])) {
       decode_layer(context_, shape_, layers[i], buffers_.layer_cache(i), i, decode_,
                    is_last && leaves_out ? kAllParts & ~kPartDown : kAllParts);
     } else if (!(is_last && leaves_out)) {

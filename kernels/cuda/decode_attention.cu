@@ -16,8 +16,8 @@
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/decode_attention.cuh"
 #include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/decode_parts.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/staging.cuh"
 
 namespace refute::cuda {
 namespace {

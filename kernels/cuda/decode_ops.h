@@ -65,7 +65,7 @@ struct DecodeBuffers {
 // Floats that attention of one token needs beside its results.
 std::size_t attention_scratch(const AttentionShape& shape, std::size_t capacity);
 
-bool can_fuse(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer);
+bool can_fuse(const DecodeShape& shape, const DeviceLayer& layer);
 bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head);
 
 // The kernels of a layer, so that their times can be told apart; anything but kAllParts gives no

@@ -21,6 +21,7 @@
 #include "kernels/cuda/decode_attention.cuh"
 #include "kernels/cuda/decode_ops.h"
 #include "kernels/cuda/decode_parts.cuh"
+#include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/route.cuh"
 
@@ -52,8 +53,9 @@ enum Piece : int {
 };
 
 // Where weights are in shared memory, in bytes of PersistentShared::tiles. One after the other:
-//   gate_up  unit 0 | unit 1 | down's group 0, once its experts are known
-//   down     group 1 in place of unit 0; meanwhile the next layer's qkv in place of unit 1
+//   gate_up  unit 0 | unit 1
+//   down     group 0 behind the units, group 1 in place of unit 0; meanwhile the next layer's qkv
+//            in place of unit 1
 //   qkv      the next o_proj in place of down's group 1
 //   attention in place of qkv
 // The router's row has a place of its own.
@@ -382,6 +384,20 @@ class Block {
                  kHidden * sizeof(float));
   }
 
+  // Brings the next layer's weights that routing does not decide into the second-level cache while
+  // device memory has little else to do.
+  __device__ void prefetch_next() const {
+    if (i < kStarter) return;
+    const PersistentLayer& next = weights(layer + 1);
+    const auto prefetch = [](const PersistentMatrix& matrix, int g) {
+      const auto at = static_cast<std::size_t>(g) * matrix.group_bytes;
+      prefetch_part(matrix.data + at, matrix.group_bytes, 0, 1);
+    };
+    if (lane < qkv_count()) prefetch(next.qkv[qkv_matrix()], qkv_first() + lane);
+    const int out_first = kOutGroups * block;
+    if (lane >= 8 && lane - 8 < pair_count(out_first)) prefetch(next.o_proj, out_first + lane - 8);
+  }
+
   __device__ void qkv() {
     float y[4];
     norm(a.hidden, weights(layer).input_layernorm, a.epsilon, shared, y);
@@ -436,7 +452,12 @@ class Block {
     }
     // The copies that come next write where these threads wrote.
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    barrier.arrive_and_wait();
+    barrier.arrive();
+    if (has_next()) {
+      copies.wait(kLayerPiece, parity ^ 1u);
+      prefetch_next();
+    }
+    barrier.wait();
     if (num_chunks == 1) return;
     for (int b = block; b < a.query_size / 32; b += static_cast<int>(gridDim.x)) {
       if (warp != 0) break;
@@ -551,10 +572,7 @@ class Block {
     }
     barrier.arrive();
     quantize_row(shared, y);
-    if (has_next()) {
-      copies.wait(kLayerPiece, parity ^ 1u);
-      start_router(layer + 1);
-    }
+    if (has_next()) start_router(layer + 1);
     barrier.wait();
   }
 
@@ -619,7 +637,6 @@ class Block {
   __device__ void gate_up() {
     choose();
     start_units();
-    if (warp == 1) start_down(0);
     if (warp == kWarps - 2) {
       routing_weights(shared.logits, a.num_experts, shared.ids, a.num_experts_per_tok,
                       a.norm_topk_prob, shared.shares);
@@ -643,7 +660,8 @@ class Block {
           shared.sums + (2 * u + m) * kSumsEach + s * 8 + lane / 4, 8 * kSuperBlocks,
           [&](int g) { copies.wait(kUnitPiece + (2 * u + m) * kUnitGroups + g, parity); });
       __syncthreads();
-      if (u == 0 && warp == 1) start_down(1);
+      // Behind all units' tiles, which are needed first.
+      if (u == 0 && warp <= 1) start_down(warp);
       if (warp == 2 * u) {
         const float* const of_unit = shared.sums + 2 * u * kSumsEach;
         const float gate = ordered_sum(of_unit, lane / 8, lane % 8, kSuperBlocks);
@@ -653,7 +671,7 @@ class Block {
         quantize_block(swiglu_device(gate, up), a.inner_q + at, a.inner_meta + at / 32);
       }
     }
-    if (!has_unit(0) && warp == 1) start_down(1);
+    if (!has_unit(0) && warp <= 1) start_down(warp);
     barrier.arrive();
     if (has_next()) start_qkv(layer + 1);
     barrier.wait();
