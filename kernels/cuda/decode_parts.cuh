@@ -17,6 +17,10 @@ __device__ inline std::uint8_t* dynamic_shared() {
   return reinterpret_cast<std::uint8_t*>(dynamic);
 }
 
+__device__ inline unsigned shared_address(const void* at) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(at));
+}
+
 // ((0 + S[0]) + S[1]) + ... of row r of group g.
 __device__ inline float ordered_sum(const float* sums, int g, int r, int super_blocks) {
   float y = 0.0f;

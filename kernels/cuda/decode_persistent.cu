@@ -159,27 +159,32 @@ class GridBarrier {
   std::uint64_t target_;
 };
 
-// Copies to shared memory. Every copy is started by a thread of its own, because one thread that
-// starts them all takes microseconds.
+// Copies to shared memory, by instructions that compute capability 9.0 brought: on older devices,
+// where can_persist keeps this kernel from running, it is compiled without them. Every copy is
+// started by a thread of its own, because one thread that starts them all takes microseconds.
 class Copies {
  public:
   __device__ Copies(std::uint64_t* barriers) : barriers_(barriers) {}
 
   // One thread. arrivals: copies of a piece.
   __device__ void init(int piece, unsigned arrivals) const {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address(barriers_ + piece)),
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barriers_ + piece)),
                  "r"(arrivals));
+#endif
   }
   __device__ void start(int piece, std::uint8_t* to, const void* from, unsigned bytes) const {
-    asm volatile(
-        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address(barriers_ + piece)),
-        "r"(bytes)
-        : "memory");
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(barriers_ + piece)),
+                 "r"(bytes)
+                 : "memory");
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-            "r"(address(to)),
-        "l"(from), "r"(bytes), "r"(address(barriers_ + piece))
+            "r"(shared_address(to)),
+        "l"(from), "r"(bytes), "r"(shared_address(barriers_ + piece))
         : "memory");
+#endif
   }
   // Row group g of some, a piece each, by thread g.
   __device__ void start_group(int piece, std::uint8_t* to, const PersistentMatrix& matrix,
@@ -189,21 +194,20 @@ class Copies {
   }
   // All threads that read the piece.
   __device__ void wait(int piece, unsigned parity) const {
+#if __CUDA_ARCH__ >= 900
     asm volatile(
         "{\n"
         ".reg .pred done;\n"
         "again:\n"
         "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
         "@!done bra again;\n"
-        "}\n" ::"r"(address(barriers_ + piece)),
+        "}\n" ::"r"(shared_address(barriers_ + piece)),
         "r"(parity)
         : "memory");
+#endif
   }
 
  private:
-  __device__ static unsigned address(const void* at) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(at));
-  }
   std::uint64_t* barriers_;
 };
 
@@ -297,7 +301,9 @@ class Block {
                          ? static_cast<unsigned>(a.num_experts_per_tok)
                      : i == kLayerPiece ? 3u
                                         : 1u);
+#if __CUDA_ARCH__ >= 900
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
     }
     __syncthreads();
     position = a.state->position;
@@ -451,7 +457,9 @@ class Block {
       attend(item);
     }
     // The copies that come next write where these threads wrote.
+#if __CUDA_ARCH__ >= 900
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
     barrier.arrive();
     if (has_next()) {
       copies.wait(kLayerPiece, parity ^ 1u);
@@ -739,9 +747,7 @@ class Block {
 
 __global__ void __launch_bounds__(kThreads, 1)
     persistent_kernel(__grid_constant__ const PersistentArguments a) {
-#if __CUDA_ARCH__ >= 900
   Block(a, *reinterpret_cast<PersistentShared*>(dynamic_shared())).run();
-#endif
 }
 
 PersistentMatrix persistent_matrix(const DeviceMatrix& matrix) {
