@@ -8,6 +8,8 @@ if(REFUTE_HAVE_CUDA)
     cuda/decode.cu
     cuda/elementwise.cu
     cuda/matmul.cu
+    cuda/prefill_matmul.cu
+    cuda/prefill_rows.cu
     cuda/route.cu
   )
   # Exact arithmetic: nothing contracted, nothing flushed, division and square root rounded.
