@@ -17,10 +17,10 @@ void launch(const Stream& stream, const DeviceMatrix& weight, const std::uint8_t
             const TensorActivations& x, std::size_t num_tiles, const TensorTokens& tokens, float* y,
             const TensorActivations& quantized) {
   if (weight.type == TensorType::kQ4_K) {
-    launch_tensor_matmul<TensorType::kQ4_K, kWarps, kTensorTokens, kMinBlocks, kSwiglu, true>(
+    launch_tensor_matmul<TensorType::kQ4_K, kWarps, kTensorTokens, kMinBlocks, kSwiglu, false>(
         stream, weight, up_data, x, num_tiles, tokens, y, quantized);
   } else {
-    launch_tensor_matmul<TensorType::kQ6_K, kWarps, kTensorTokens, kMinBlocks, kSwiglu, true>(
+    launch_tensor_matmul<TensorType::kQ6_K, kWarps, kTensorTokens, kMinBlocks, kSwiglu, false>(
         stream, weight, up_data, x, num_tiles, tokens, y, quantized);
   }
 }

@@ -21,14 +21,14 @@ struct TensorTokens {
   int slots_per_row = 1;         // x row = slot / slots_per_row.
 };
 
-inline std::size_t tiles_of_rows(std::size_t num_rows) {
-  return (num_rows + kTensorTokens - 1) / kTensorTokens;
+inline std::size_t tiles_of_rows(std::size_t num_rows, std::size_t max = kTensorTokens) {
+  return (num_rows + max - 1) / max;
 }
 // Rows in even tiles.
-inline TensorTokens row_tokens(std::size_t num_rows) {
+inline TensorTokens row_tokens(std::size_t num_rows, std::size_t max = kTensorTokens) {
   TensorTokens tokens;
   tokens.num_rows = static_cast<int>(num_rows);
-  const std::size_t num_tiles = tiles_of_rows(num_rows);
+  const std::size_t num_tiles = tiles_of_rows(num_rows, max);
   if (num_tiles > 0) tokens.per_tile = static_cast<int>((num_rows + num_tiles - 1) / num_tiles);
   return tokens;
 }
@@ -43,86 +43,133 @@ inline TensorTokens slot_tokens(const TensorSlots& slots, std::size_t num_slots,
   return tokens;
 }
 
+// What a block knows of a token, in shared memory.
+struct TokenPlace {
+  const std::int8_t* q;  // Its row of x.
+  const float* d;
+};
+
 // The parts of shared memory.
-template <TensorType kType, int kWarps, int kTokens>
+template <TensorType kType, int kWarps, int kTokens, bool kWide>
 struct TensorShared {
-  static constexpr int kScaleStride = 80;  // Bytes: 8 blocks and padding.
+  static constexpr int kScaleStride = 48;  // Bytes: 8 blocks and padding.
   static constexpr int kQ = kTokens * 256;
   static constexpr int kScales = kTokens * kScaleStride;
   static constexpr int kWeights = kWarps * 2 * TensorTile<kType>::kSharedBytes;
   static constexpr int kStage = kQ + kScales + kWeights;
-  static constexpr int kScalars = kWarps * 16 * kScalarStride * static_cast<int>(sizeof(float));
-  static constexpr int kBytes = 2 * kStage + kScalars + kTokens * 4;
+  static constexpr int kScalars =
+      kWarps * TensorTile<kType>::num_scalars(kWide) * static_cast<int>(sizeof(float));
+  static constexpr int kPlaces = kTokens * static_cast<int>(sizeof(TokenPlace));
+  static constexpr int kBytes = 2 * kStage + kScalars + kPlaces + kTokens * 4;
   static_assert(kQ % 128 == 0 && kScales % 64 == 0 && kWeights % 64 == 0);
 };
 
-// One super-block of a block's tokens. Rows of x are `rows`, in shared memory.
+// Super-block s of a block's tokens, asynchronously.
 template <int kThreads, int kTokens, int kScaleStride>
-__device__ inline void copy_activations(const TensorActivations& x, const int* rows, int s,
-                                        std::uint8_t* q, std::uint8_t* scales) {
+__device__ inline void copy_activations(const TokenPlace* places, int s, std::uint8_t* q,
+                                        std::uint8_t* scales) {
 #pragma unroll
   for (int first = 0; first < 4 * kTokens; first += kThreads) {
     const int i = first + static_cast<int>(threadIdx.x);
     if (4 * kTokens % kThreads != 0 && i >= 4 * kTokens) break;
     const int t = i / 4;
     const int p = i % 4;
-    const std::size_t at =
-        static_cast<std::size_t>(rows[t]) * x.stride + 256 * static_cast<std::size_t>(s);
-    const std::int8_t* from = x.q + at;
+    const TokenPlace place = places[t];
+    const std::int8_t* from = place.q + 256 * s + 16 * p;
     // Pieces of odd tokens change places by 4, so that two tokens fill all banks.
+    std::uint8_t* const to = q + 256 * t + 16 * p;
+    const int swap = 64 * (t & 1);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      copy_16(q + 256 * t + ((64 * j + 16 * p) ^ (64 * (t & 1))), from + 64 * j + 16 * p);
-    }
-    copy_16(scales + kScaleStride * t + 16 * p, x.scales + at / 32 + 2 * p);
+    for (int j = 0; j < 4; ++j) copy_16(to + 64 * j + (j % 2 == 0 ? swap : -swap), from + 64 * j);
+    if (p < 2) copy_16(scales + kScaleStride * t + 16 * p, place.d + 8 * s + 4 * p);
   }
 }
 
-// y += S[s] of 16 rows x 8 tokens.
-template <typename Tile>
+// y += S[s] for 16 rows x `count` tokens. The products of a block start before the block in front
+// of it is finished.
+template <typename Tile, int kTokens, int kScaleStride, bool kWide>
 __device__ inline void add_super_block(const Tile& w, const std::uint8_t* q,
-                                       const std::uint8_t* scales, int scale_stride, int lane,
-                                       float* y) {
+                                       const std::uint8_t* scales, int count, int lane,
+                                       float (*y)[4]) {
   const int g = lane / 4;
   const int p = lane % 4;
   const int swap = 64 * (g & 1);  // As copy_activations puts them.
   const std::uint8_t* const q_even = q + 256 * g + 16 * p + swap;
   const std::uint8_t* const q_odd = q + 256 * g + 16 * p - swap;
-  const std::uint8_t* scale_tokens = scales + scale_stride * 2 * p;
-  float first[4];
-  float second[4];
+  const std::uint8_t* const d_tokens = scales + kScaleStride * 2 * p;
+  const auto load_q = [&](int n, int j) {
+    return *reinterpret_cast<const uint4*>((j % 2 == 0 ? q_even : q_odd) + 2048 * n + 64 * j);
+  };
+  const auto load_d = [&](int n, int c, int h) {
+    return *reinterpret_cast<const float4*>(d_tokens + kScaleStride * (8 * n + c) + 16 * h);
+  };
+  constexpr int kSteps = kTokens / 8 * 8;
+  int products[2][8];
+  uint4 of[2];  // Activations of this pair of blocks, and of the next.
+  of[0] = load_q(0, 0);
+  w.template start<kWide>(0, of[0].x, of[0].y, products[0]);
+  of[1] = load_q(0, 1);
 #pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    const uint4 b = *reinterpret_cast<const uint4*>((j % 2 == 0 ? q_even : q_odd) + 64 * j);
-    const float4 x[2] = {
-        *reinterpret_cast<const float4*>(scale_tokens + 16 * j),
-        *reinterpret_cast<const float4*>(scale_tokens + scale_stride + 16 * j)};
-    float u[4];
-    w.pair(j, b, x, u);
+  for (int n = 0; n < kTokens / 8; ++n) {
+    if (8 * n >= count) break;
+    float4 d[2];
+    float first[4];
+    float second[4];
+    float product[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (j == 0) first[i] = u[i];
-      if (j == 1) first[i] = __fadd_rn(first[i], u[i]);
-      if (j == 2) second[i] = u[i];
-      if (j == 3) y[i] = __fadd_rn(y[i], __fadd_rn(first[i], __fadd_rn(second[i], u[i])));
+    for (int b = 0; b < 8; ++b) {
+      const int step = 8 * n + b;
+      if (b % 4 == 0) {
+        d[0] = load_d(n, 0, b / 4);
+        d[1] = load_d(n, 1, b / 4);
+      }
+      if (step + 1 < kSteps) {
+        const uint4 next = of[(step + 1) / 2 % 2];
+        w.template start<kWide>((b + 1) % 8, b % 2 == 0 ? next.z : next.x, b % 2 == 0 ? next.w : next.y,
+                products[(step + 1) % 2]);
+        if (b % 2 == 0 && step + 4 < kSteps) {
+          of[step / 2 % 2] = load_q((step + 4) / 8, (step + 4) / 2 % 4);
+        }
+      }
+      float v[4];
+      w.finish(b, products[step % 2], v);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float4 of_token = d[i % 2];
+        const float dx = b % 4 == 0   ? of_token.x
+                         : b % 4 == 1 ? of_token.y
+                         : b % 4 == 2 ? of_token.z
+                                      : of_token.w;
+        if (b % 2 == 0) {
+          product[i] = __fmul_rn(dx, v[i]);
+          continue;
+        }
+        const float u = __fmaf_rn(dx, v[i], product[i]);
+        if (b == 1) first[i] = u;
+        if (b == 3) first[i] = __fadd_rn(first[i], u);
+        if (b == 5) second[i] = u;
+        if (b == 7) y[n][i] = __fadd_rn(y[n][i], __fadd_rn(first[i], __fadd_rn(second[i], u)));
+      }
     }
   }
 }
 
 // y [slots or tokens, rows], or, for kSwiglu, quantized rows. Block: kWarps x 16 rows (kSwiglu: 8
 // rows of each matrix a warp) and up to kTokens tokens.
-template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kKeep>
+template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kWide>
 __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
     tensor_matmul_kernel(MatrixArgument w, const std::uint8_t* up_data, TensorActivations x,
                          TensorTokens tokens, float* y, TensorActivations quantized) {
   using Tile = TensorTile<kType>;
-  using Shared = TensorShared<kType, kWarps, kTokens>;
+  using Shared = TensorShared<kType, kWarps, kTokens, kWide>;
   extern __shared__ __align__(128) std::uint8_t shared[];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   float* const scalars = reinterpret_cast<float*>(shared + 2 * Shared::kStage) +
-                         warp * 16 * kScalarStride;
-  int* const rows = reinterpret_cast<int*>(shared + 2 * Shared::kStage + Shared::kScalars);
+                         warp * Tile::num_scalars(kWide);
+  auto* const places =
+      reinterpret_cast<TokenPlace*>(shared + 2 * Shared::kStage + Shared::kScalars);
+  int* const y_rows = reinterpret_cast<int*>(places + kTokens);
 
   const int tile = static_cast<int>(blockIdx.y);
   std::size_t expert_offset = 0;
@@ -135,11 +182,12 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
     begin = of.begin;
     count = of.count;
   }
-  const auto slot_of = [&](int t) {
-    return tokens.slots != nullptr ? tokens.slots[begin + t] : begin + t;
-  };
   for (int t = static_cast<int>(threadIdx.x); t < kTokens; t += kWarps * kWarp) {
-    rows[t] = slot_of(min(t, count - 1)) / tokens.slots_per_row;
+    const int at = begin + min(t, count - 1);
+    const int row = tokens.slots != nullptr ? tokens.slots[at] : at;
+    y_rows[t] = row;
+    const auto x_at = static_cast<std::size_t>(row / tokens.slots_per_row) * x.stride;
+    places[t] = {x.q + x_at, x.d + x_at / 32};
   }
   __syncthreads();
 
@@ -158,7 +206,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
 
   const auto copy_stage = [&](int s) {
     std::uint8_t* const stage = shared + (s & 1) * Shared::kStage;
-    copy_activations<kWarps * kWarp, kTokens, Shared::kScaleStride>(x, rows, s, stage,
+    copy_activations<kWarps * kWarp, kTokens, Shared::kScaleStride>(places, s, stage,
                                                                     stage + Shared::kQ);
     std::uint8_t* const to =
         stage + Shared::kQ + Shared::kScales + 2 * warp * Tile::kSharedBytes;
@@ -177,33 +225,30 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
     const std::uint8_t* const stage = shared + (s & 1) * Shared::kStage;
     const std::uint8_t* const tiles =
         stage + Shared::kQ + Shared::kScales + 2 * warp * Tile::kSharedBytes;
-    Tile::row_scalars(tiles, scalars, lane);
-    Tile::row_scalars(tiles + Tile::kSharedBytes, scalars + 8 * kScalarStride, lane);
+    __syncwarp();  // All have read the last ones.
+    Tile::template row_scalars<kWide>(tiles, 0, scalars, lane);
+    Tile::template row_scalars<kWide>(tiles + Tile::kSharedBytes, 1, scalars, lane);
     __syncwarp();
     Tile weights;
-    weights.template load<kKeep>(tiles, scalars, lane);
-#pragma unroll
-    for (int n = 0; n < kTokens / 8; ++n) {
-      if (8 * n < count) {
-        add_super_block(weights, stage + 8 * n * 256,
-                        stage + Shared::kQ + 8 * n * Shared::kScaleStride, Shared::kScaleStride,
-                        lane, sum[n]);
-      }
-    }
+    weights.template load<kWide>(tiles, scalars, lane);
+    add_super_block<Tile, kTokens, Shared::kScaleStride, kWide>(
+        weights, stage, stage + Shared::kQ, count, lane, sum);
   }
 
   const int g = lane / 4;
   const int p = lane % 4;
   if constexpr (!kSwiglu) {
+    float* const first = y + 8 * group + g;
 #pragma unroll
     for (int n = 0; n < kTokens / 8; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int t = 8 * n + 2 * p + i % 2;
-        if (t < count && group + i / 2 <= last_group) {
-          y[static_cast<std::size_t>(slot_of(t)) * static_cast<std::size_t>(w.rows) +
-            8 * (group + i / 2) + g] = sum[n][i];
-        }
+      for (int c = 0; c < 2; ++c) {
+        const int t = 8 * n + 2 * p + c;
+        if (t >= count) continue;
+        float* const to =
+            first + static_cast<std::size_t>(y_rows[t]) * static_cast<std::size_t>(w.rows);
+        if (group <= last_group) to[0] = sum[n][c];
+        if (group < last_group) to[8] = sum[n][2 + c];
       }
     }
   } else {
@@ -232,24 +277,24 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
       const int row = 32 * (first_block + b);
       if (row >= w.rows) continue;
       const float* from = values + t * kStride + 32 * b + lane;
-      quantize_tensor_block(swiglu_device(from[0], from[kTokens * kStride]), lane, slot_of(t),
+      quantize_tensor_block(swiglu_device(from[0], from[kTokens * kStride]), lane, y_rows[t],
                             first_block + b, quantized);
     }
   }
 }
 
-template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kKeep>
+template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kWide>
 void launch_tensor_matmul(const Stream& stream, const DeviceMatrix& weight,
                           const std::uint8_t* up_data, const TensorActivations& x,
                           std::size_t num_tiles, const TensorTokens& tokens, float* y,
                           const TensorActivations& quantized) {
-  using Shared = TensorShared<kType, kWarps, kTokens>;
+  using Shared = TensorShared<kType, kWarps, kTokens, kWide>;
   CHECK(x.stride == DeviceActivations::stride_for(weight.columns));
   CHECK(num_tiles <= 65535);
   const dim3 grid(blocks_for(weight.rows, (kSwiglu ? 8 : 16) * kWarps),
                   static_cast<unsigned>(num_tiles));
   Launch{grid, dim3(kWarps * kWarp), Shared::kBytes, false, true}(
-      stream, tensor_matmul_kernel<kType, kWarps, kTokens, kMinBlocks, kSwiglu, kKeep>,
+      stream, tensor_matmul_kernel<kType, kWarps, kTokens, kMinBlocks, kSwiglu, kWide>,
       MatrixArgument(weight), up_data, x, tokens, y, quantized);
 }
 

@@ -10,19 +10,13 @@
 
 namespace refute::cuda {
 
-// A block of 32 activations: d, and the sum of its q.
-struct alignas(8) BlockScale {
-  float d;
-  float sum;
-};
-
 // Quantized activations (quant/activations.h) in the order in which the tensor cores take them,
 // rows padded with zeros to whole super-blocks: of the blocks 2j and 2j + 1 of a row, byte
 // 64 j + 16 p + 8 b + 4 h + i is element 16 h + 4 p + i of block 2j + b.
 struct TensorActivations {
-  std::int8_t* q = nullptr;      // [rows, stride]
-  BlockScale* scales = nullptr;  // [rows, stride / 32]
-  std::size_t stride = 0;        // Elements, a multiple of 256.
+  std::int8_t* q = nullptr;  // [rows, stride]
+  float* d = nullptr;        // [rows, stride / 32]
+  std::size_t stride = 0;    // Elements, a multiple of 256.
 };
 
 // Slots by expert, in tiles of at most kTensorTokens.
@@ -95,7 +89,8 @@ bool has_prefill_heads(const AttentionShape& shape);
 void prefill_heads(const Stream& stream, const AttentionShape& shape, const PrefillHeads& heads,
                    std::size_t num_tokens, float epsilon, DecodeState* state);
 
-// matmul_float with an F32 weight of some hundred rows.
+// matmul_float with an F32 weight of some hundred rows, columns a multiple of 128.
+bool has_prefill_router(const DeviceMatrix& weight);
 void prefill_router(const Stream& stream, const DeviceMatrix& weight, const float* x,
                     std::size_t num_tokens, float* logits);
 

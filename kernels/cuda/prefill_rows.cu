@@ -146,38 +146,54 @@ __global__ void __launch_bounds__(kHeadWarps* kWarp)
   }
 }
 
-// x [num_tokens, columns], weight [num_experts, columns], y [num_tokens, num_experts]. A warp 4
-// tokens x 4 experts, a block 4 x 4 warps; thread l has the lanes l, l + 32, l + 64, l + 96.
+// x [num_tokens, columns], weight [num_experts, columns], y [num_tokens, num_experts]; columns a
+// multiple of 128. A warp 4 tokens x 4 experts, a block 4 x 4 warps; thread l has the lanes l,
+// l + 32, l + 64, l + 96. Stages of 128 columns of 16 tokens and 16 experts, copied three ahead.
 constexpr int kRouterSide = 4;
-__global__ void __launch_bounds__(kRouterSide* kRouterSide* kWarp)
+constexpr int kRouterRows = 4 * kRouterSide;
+constexpr int kRouterThreads = kRouterSide * kRouterSide * kWarp;
+constexpr int kRouterStages = 4;
+constexpr int kRouterStage = 2 * kRouterRows * kLanes;  // floats
+__global__ void __launch_bounds__(kRouterThreads)
     router_kernel(const float* x, const float* weight, int num_tokens, int num_experts, int columns,
                   float* y) {
+  extern __shared__ __align__(16) float stages[];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int first_token = (static_cast<int>(blockIdx.x) * kRouterSide + warp / kRouterSide) * 4;
-  const int first_expert = (static_cast<int>(blockIdx.y) * kRouterSide + warp % kRouterSide) * 4;
-  if (first_token >= num_tokens || first_expert >= num_experts) return;
-  const float* tokens[4];
-  const float* experts[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    tokens[i] = x + static_cast<std::size_t>(min(first_token + i, num_tokens - 1)) *
-                        static_cast<std::size_t>(columns);
-    experts[i] = weight + static_cast<std::size_t>(min(first_expert + i, num_experts - 1)) *
-                              static_cast<std::size_t>(columns);
-  }
+  const int first_token = static_cast<int>(blockIdx.x) * kRouterRows;
+  const int first_expert = static_cast<int>(blockIdx.y) * kRouterRows;
+  const int num_stages = columns / kLanes;
+  // A warp copies one token's row of a stage, and one expert's.
+  const float* const token = x + static_cast<std::size_t>(min(first_token + warp, num_tokens - 1)) *
+                                     static_cast<std::size_t>(columns);
+  const float* const expert =
+      weight + static_cast<std::size_t>(min(first_expert + warp, num_experts - 1)) *
+                   static_cast<std::size_t>(columns);
+  const auto copy_stage = [&](int s) {
+    if (s < num_stages) {
+      float* const to = stages + s % kRouterStages * kRouterStage + warp * kLanes + 4 * lane;
+      copy_16(to, token + s * kLanes + 4 * lane);
+      copy_16(to + kRouterRows * kLanes, expert + s * kLanes + 4 * lane);
+    }
+    commit_copies();
+  };
+  for (int s = 0; s + 1 < kRouterStages; ++s) copy_stage(s);
   float sum[4][4][4] = {};  // token, expert, lane of four
-  for (int c = lane; c < columns; c += kLanes) {
+  for (int s = 0; s < num_stages; ++s) {
+    wait_for_copies<kRouterStages - 2>();
+    __syncthreads();
+    copy_stage(s + kRouterStages - 1);
+    const float* const stage = stages + s % kRouterStages * kRouterStage + lane;
+    const float* const tokens = stage + warp / kRouterSide * 4 * kLanes;
+    const float* const experts = stage + (kRouterRows + warp % kRouterSide * 4) * kLanes;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const int at = c + kWarp * j;
-      if (at >= columns) continue;
       float values[4];
 #pragma unroll
-      for (int t = 0; t < 4; ++t) values[t] = tokens[t][at];
+      for (int t = 0; t < 4; ++t) values[t] = tokens[t * kLanes + kWarp * j];
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const float w = experts[e][at];
+        const float w = experts[e * kLanes + kWarp * j];
 #pragma unroll
         for (int t = 0; t < 4; ++t) sum[t][e][j] = __fmaf_rn(w, values[t], sum[t][e][j]);
       }
@@ -187,11 +203,12 @@ __global__ void __launch_bounds__(kRouterSide* kRouterSide* kWarp)
   for (int t = 0; t < 4; ++t) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const float* s = sum[t][e];
-      const float result = halving_tree(s[0], s[1], s[2], s[3]);
-      if (lane == 4 * t + e && first_token + t < num_tokens && first_expert + e < num_experts) {
-        y[static_cast<std::size_t>(first_token + t) * static_cast<std::size_t>(num_experts) +
-          first_expert + e] = result;
+      const float* of = sum[t][e];
+      const float result = halving_tree(of[0], of[1], of[2], of[3]);
+      const int row = first_token + warp / kRouterSide * 4 + t;
+      const int column = first_expert + warp % kRouterSide * 4 + e;
+      if (lane == 4 * t + e && row < num_tokens && column < num_experts) {
+        y[static_cast<std::size_t>(row) * static_cast<std::size_t>(num_experts) + column] = result;
       }
     }
   }
@@ -299,11 +316,15 @@ void prefill_heads(const Stream& stream, const AttentionShape& shape, const Pref
       epsilon, state);
 }
 
+bool has_prefill_router(const DeviceMatrix& weight) {
+  return weight.type == TensorType::kF32 && weight.columns % kLanes == 0;
+}
+
 void prefill_router(const Stream& stream, const DeviceMatrix& weight, const float* x,
                     std::size_t num_tokens, float* logits) {
-  CHECK(weight.type == TensorType::kF32);
-  const dim3 grid(blocks_for(num_tokens, 4 * kRouterSide), blocks_for(weight.rows, 4 * kRouterSide));
-  Launch{grid, dim3(kRouterSide * kRouterSide * kWarp)}(
+  CHECK(has_prefill_router(weight));
+  const dim3 grid(blocks_for(num_tokens, kRouterRows), blocks_for(weight.rows, kRouterRows));
+  Launch{grid, dim3(kRouterThreads), kRouterStages * kRouterStage * sizeof(float), false, true}(
       stream, router_kernel, x, reinterpret_cast<const float*>(weight.data),
       static_cast<int>(num_tokens), static_cast<int>(weight.rows), static_cast<int>(weight.columns),
       logits);

@@ -3,13 +3,16 @@
 //   TensorTile<kType>::copy(...)        tiles from global to shared memory, asynchronously, by a warp
 //   TensorTile<kType>::row_scalars(...) what a row's blocks are scaled with, to shared memory
 //   TensorTile<kType> w; w.load(...)    this thread's share of both tiles
-//   w.pair(j, ...)                      u[s, j] of kernels/matmul.h for 16 rows x 8 tokens
+//   w.start(b, ...), w.finish(b, ...)   v[b] of kernels/matmul.h for 16 rows x 8 tokens
 //
 // One product takes exactly one block of 32 columns (Q6_K: one half), so that its int32 result is
 // the exact dot of that block. It starts from the bits of 1.5 * 2^23: as a float the result is that
 // number plus the dot, and one subtraction converts it. |dot| < 2^22: 16 * 15 * 127 * 32 (Q4_K,
 // upper nibbles taken in place) and 4 * 32 * 127 * 16 (Q6_K). The factors 16 and 4 are taken out of
-// the block's scale, which is exact, as d * scale and dmin * min are (11 and at most 8 bits).
+// the block's scale, which is exact, as d * scale is (11 and at most 8 bits).
+//
+// min * sum of Q4_K is a product too, of min in every column: so no sums are read, and its
+// conversion and the factor dmin are one fma, since dmin * 1.5 * 2^23 is exact.
 //
 // Thread 4 g + p has, of A, rows g and g + 8, columns 4p .. 4p + 3 of both halves of a block; of B,
 // the same columns of token g; of the product, those rows x tokens 2p and 2p + 1.
@@ -20,7 +23,7 @@
 
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/numerics.cuh"
-#include "kernels/cuda/prefill_ops.h"
+#include "kernels/cuda/prefill_rows.cuh"
 
 namespace refute::cuda {
 namespace {
@@ -28,23 +31,13 @@ namespace {
 constexpr int kMagicBits = 0x4b400000;
 constexpr float kMagic = 12582912.0f;
 
-__device__ inline unsigned shared_address(const void* at) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(at));
-}
-__device__ inline void copy_16(void* to_shared, const void* from_global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to_shared)),
-               "l"(from_global));
-}
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;"); }
-template <int kPending>
-__device__ inline void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
 // float(dot) of an accumulator that started from kMagicBits.
 __device__ inline float dot_of(int accumulator) {
   return __fsub_rn(__int_as_float(accumulator), kMagic);
 }
+
+// A float that is 1.5 * 2^23 plus an integer.
+__device__ inline float shifted(int accumulator) { return __int_as_float(accumulator); }
 
 // Keeps a value in its register: the compiler would rather compute it again for every product.
 __device__ inline void keep(unsigned& value) { asm volatile("" : "+r"(value)); }
@@ -56,20 +49,32 @@ __device__ inline void product_32(const unsigned* a, unsigned b0, unsigned b1, i
       : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(kMagicBits));
 }
-// 16 columns, signed weights.
+// 16 columns.
+template <bool kUnsigned>
 __device__ inline void product_16(unsigned a0, unsigned a1, unsigned b, int* c) {
-  asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
-      "{%7, %7, %7, %7};"
-      : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-      : "r"(a0), "r"(a1), "r"(b), "r"(kMagicBits));
+  if constexpr (kUnsigned) {
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+        "{%7, %7, %7, %7};"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a0), "r"(a1), "r"(b), "r"(kMagicBits));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+        "{%7, %7, %7, %7};"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a0), "r"(a1), "r"(b), "r"(kMagicBits));
+  }
+}
+// 16 more.
+__device__ inline void add_product_16(unsigned a0, unsigned a1, unsigned b, int* c) {
+  asm("mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+      "{%0, %1, %2, %3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a0), "r"(a1), "r"(b));
 }
 
 // In shared memory, the 16-byte piece of lane 4 r + j of a tile's array stands at place
 // 4 r + (j ^ r / 2): the pieces of one j of all rows lie in different banks.
 __device__ inline int piece_place(int lane) { return lane ^ (lane / 8); }
-
-// Row scalars in shared memory: 16 rows of four float4, one for each pair of blocks, and padding.
-constexpr int kScalarStride = 20;  // floats
 
 template <TensorType kType>
 struct TensorTile;
@@ -79,7 +84,10 @@ struct TensorTile<TensorType::kQ4_K> {
   static constexpr int kBytes = 1152;        // In global memory
   static constexpr int kSharedBytes = 1152;  // and in shared memory, a multiple of 64.
   unsigned a[8][4];
-  float4 rows[2][4];  // d * scale, dmin * min of block 2j; of block 2j + 1.
+  float scale[2][8];   // d * scale of a block, row g, then row g + 8.
+  unsigned min[8][4];  // Four times in a word, for rows g and g + 8, and again where kWide.
+  float dmin[2];
+  float shift[2];  // dmin * 1.5 * 2^23
 
   __device__ static void copy(const std::uint8_t* tile, std::uint8_t* to, int lane) {
 #pragma unroll
@@ -89,27 +97,77 @@ struct TensorTile<TensorType::kQ4_K> {
     if (lane < 8) copy_16(to + 1024 + 16 * lane, tile + 1024 + 16 * lane);
   }
 
-  __device__ static void row_scalars(const std::uint8_t* tile, float* scalars, int lane) {
+  // In shared memory, words: scales [16 rows][8 and 4 of padding], minimums [8][8 blocks][rows r and
+  // r + 8, in wide form twice] and 4 of padding, [16 rows] dmin and shift.
+  static constexpr int kScaleStride = 12;
+  static constexpr int min_stride(bool wide) { return (wide ? 32 : 16) + 4; }
+  static constexpr int num_scalars(bool wide) {
+    return 16 * kScaleStride + 8 * min_stride(wide) + 32;
+  }
+
+  // Those of tile t by a warp.
+  template <bool kWide>
+  __device__ static void row_scalars(const std::uint8_t* tile, int t, float* scalars, int lane) {
     const int r = lane / 4;
     const int p = lane % 4;
     UnpackedWithMin header;
     header.unpack_header(*reinterpret_cast<const uint4*>(tile + 1024 + 16 * r), p);
-    float4 to;
-    to.x = __fmul_rn(header.d, __int2float_rn(header.scale[0]));
-    to.y = __fmul_rn(header.dmin, __int2float_rn(header.min[0]));
-    to.z = __fmul_rn(__fmul_rn(header.d, 0.0625f), __int2float_rn(header.scale[1]));
-    to.w = __fmul_rn(header.dmin, __int2float_rn(header.min[1]));
-    *reinterpret_cast<float4*>(scalars + kScalarStride * r + 4 * p) = to;
+    *reinterpret_cast<float2*>(scalars + kScaleStride * (8 * t + r) + 2 * p) = {
+        __fmul_rn(header.d, __int2float_rn(header.scale[0])),
+        __fmul_rn(__fmul_rn(header.d, 0.0625f), __int2float_rn(header.scale[1]))};
+    auto* const mins =
+        reinterpret_cast<unsigned*>(scalars + 16 * kScaleStride + min_stride(kWide) * r);
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const unsigned four = __byte_perm(static_cast<unsigned>(header.min[b]), 0u, 0u);
+      if constexpr (kWide) {
+        mins[4 * (2 * p + b) + t] = four;
+        mins[4 * (2 * p + b) + t + 2] = four;
+      } else {
+        mins[2 * (2 * p + b) + t] = four;
+      }
+    }
+    if (p == 0) {
+      float* const to = scalars + 16 * kScaleStride + 8 * min_stride(kWide) + 2 * (8 * t + r);
+      *reinterpret_cast<float2*>(to) = {header.dmin, __fmul_rn(header.dmin, kMagic)};
+    }
   }
 
   // tiles: both in shared memory; scalars: of the 16 rows.
-  template <bool kKeep>
+  template <bool kWide>
   __device__ void load(const std::uint8_t* tiles, const float* scalars, int lane) {
     const int g = lane / 4;
     const int p = lane % 4;
     const int first = 16 * piece_place(4 * g) + 4 * p;
+    const float* const mins = scalars + 16 * kScaleStride + min_stride(kWide) * g;
+#pragma unroll
+    for (int b = 0; b < 8; b += kWide ? 1 : 2) {
+      const uint4 of = *reinterpret_cast<const uint4*>(mins + (kWide ? 4 : 2) * b);
+      min[b][0] = of.x;
+      min[b][1] = of.y;
+      if constexpr (kWide) {
+        min[b][2] = of.z;
+        min[b][3] = of.w;
+      } else {
+        min[b + 1][0] = of.z;
+        min[b + 1][1] = of.w;
+      }
+    }
 #pragma unroll
     for (int t = 0; t < 2; ++t) {
+      const float* const row = scalars + kScaleStride * (8 * t + g);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const float4 of = *reinterpret_cast<const float4*>(row + 4 * j);
+        scale[t][4 * j] = of.x;
+        scale[t][4 * j + 1] = of.y;
+        scale[t][4 * j + 2] = of.z;
+        scale[t][4 * j + 3] = of.w;
+      }
+      const float2 of = *reinterpret_cast<const float2*>(
+          scalars + 16 * kScaleStride + 8 * min_stride(kWide) + 2 * (8 * t + g));
+      dmin[t] = of.x;
+      shift[t] = of.y;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const std::uint8_t* from = tiles + t * kSharedBytes + (first ^ (16 * j));
@@ -118,30 +176,29 @@ struct TensorTile<TensorType::kQ4_K> {
           const unsigned word = *reinterpret_cast<const unsigned*>(from + 512 * h);
           a[2 * j][2 * h + t] = word & 0x0f0f0f0fu;
           a[2 * j + 1][2 * h + t] = word & 0xf0f0f0f0u;
-          if constexpr (kKeep) {
-            keep(a[2 * j][2 * h + t]);
-            keep(a[2 * j + 1][2 * h + t]);
-          }
+          keep(a[2 * j][2 * h + t]);
+          keep(a[2 * j + 1][2 * h + t]);
         }
-        rows[t][j] =
-            *reinterpret_cast<const float4*>(scalars + kScalarStride * (8 * t + g) + 4 * j);
       }
     }
   }
 
-  // b: words of block 2j, then 2j + 1; x: d and sum of both blocks, of tokens 2p and 2p + 1.
-  __device__ void pair(int j, uint4 b, const float4* x, float* u) const {
-    int first[4];
-    int second[4];
-    product_32(a[2 * j], b.x, b.y, first);
-    product_32(a[2 * j + 1], b.z, b.w, second);
+  // The products of block b; b0, b1: activations of both of its halves.
+  template <bool kWide>
+  __device__ void start(int b, unsigned b0, unsigned b1, int* c) const {
+    product_32(a[b], b0, b1, c);
+    if constexpr (kWide) {
+      product_32(min[b], b0, b1, c + 4);
+    } else {
+      product_16<true>(min[b][0], min[b][1], b0, c + 4);
+      add_product_16(min[b][0], min[b][1], b1, c + 4);
+    }
+  }
+  __device__ void finish(int b, const int* c, float* v) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float4 w = rows[i / 2][j];
-      const float4 of = x[i % 2];
-      const float v0 = __fmaf_rn(w.x, dot_of(first[i]), -__fmul_rn(w.y, of.y));
-      const float v1 = __fmaf_rn(w.z, dot_of(second[i]), -__fmul_rn(w.w, of.w));
-      u[i] = __fmaf_rn(of.z, v1, __fmul_rn(of.x, v0));
+      const float minimum = __fmaf_rn(dmin[i / 2], shifted(c[4 + i]), -shift[i / 2]);
+      v[i] = __fmaf_rn(scale[i / 2][b], dot_of(c[i]), -minimum);
     }
   }
 };
@@ -151,8 +208,8 @@ struct TensorTile<TensorType::kQ6_K> {
   static constexpr int kBytes = 1680;
   static constexpr int kSharedBytes = 1728;
   unsigned a[8][4];
-  float4 rows[2][4];  // The scales of both halves of block 2j; of block 2j + 1.
-  float d[2];
+  float scale[2][16];  // Of 16 columns each.
+  float d[2];          // A quarter of it.
 
   __device__ static void copy(const std::uint8_t* tile, std::uint8_t* to, int lane) {
 #pragma unroll
@@ -162,14 +219,17 @@ struct TensorTile<TensorType::kQ6_K> {
     if (lane < 9) copy_16(to + 1536 + 16 * lane, tile + 1536 + 16 * lane);
   }
 
-  __device__ static void row_scalars(const std::uint8_t* tile, float* scalars, int lane) {
-    const char4 scale = *reinterpret_cast<const char4*>(tile + 1536 + 4 * lane);
-    *reinterpret_cast<float4*>(scalars + kScalarStride * (lane / 4) + 4 * (lane % 4)) = {
-        __int2float_rn(scale.x), __int2float_rn(scale.y), __int2float_rn(scale.z),
-        __int2float_rn(scale.w)};
+  // In shared memory [16 rows][16 scales and 4 of padding].
+  static constexpr int kScaleStride = 20;
+  static constexpr int num_scalars(bool /*wide*/) { return 16 * kScaleStride; }
+  template <bool kWide>
+  __device__ static void row_scalars(const std::uint8_t* tile, int t, float* scalars, int lane) {
+    const char4 of = *reinterpret_cast<const char4*>(tile + 1536 + 4 * lane);
+    *reinterpret_cast<float4*>(scalars + kScaleStride * (8 * t + lane / 4) + 4 * (lane % 4)) = {
+        __int2float_rn(of.x), __int2float_rn(of.y), __int2float_rn(of.z), __int2float_rn(of.w)};
   }
 
-  template <bool kKeep>
+  template <bool kWide>
   __device__ void load(const std::uint8_t* tiles, const float* scalars, int lane) {
     const int g = lane / 4;
     const int p = lane % 4;
@@ -180,6 +240,12 @@ struct TensorTile<TensorType::kQ6_K> {
       d[t] = __fmul_rn(from_half_bits(load_half(tile + 1664 + 2 * g)), 0.25f);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
+        const float4 of =
+            *reinterpret_cast<const float4*>(scalars + kScaleStride * (8 * t + g) + 4 * j);
+        scale[t][4 * j] = of.x;
+        scale[t][4 * j + 1] = of.y;
+        scale[t][4 * j + 2] = of.z;
+        scale[t][4 * j + 3] = of.w;
         const std::uint8_t* from = tile + (place ^ (16 * j));
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -193,32 +259,25 @@ struct TensorTile<TensorType::kQ6_K> {
               (((word << 2) & 0x3c3c3c3cu) | ((upper << 6) & 0xc0c0c0c0u)) ^ 0x80808080u;
           a[2 * j + 1][2 * h + t] =
               (((word >> 2) & 0x3c3c3c3cu) | ((upper << 4) & 0xc0c0c0c0u)) ^ 0x80808080u;
-          if constexpr (kKeep) {
-            keep(a[2 * j][2 * h + t]);
-            keep(a[2 * j + 1][2 * h + t]);
-          }
+          keep(a[2 * j][2 * h + t]);
+          keep(a[2 * j + 1][2 * h + t]);
         }
-        rows[t][j] =
-            *reinterpret_cast<const float4*>(scalars + kScalarStride * (8 * t + g) + 4 * j);
       }
     }
   }
 
-  __device__ void pair(int j, uint4 b, const float4* x, float* u) const {
-    int first[4], second[4], third[4], fourth[4];
-    product_16(a[2 * j][0], a[2 * j][1], b.x, first);
-    product_16(a[2 * j][2], a[2 * j][3], b.y, second);
-    product_16(a[2 * j + 1][0], a[2 * j + 1][1], b.z, third);
-    product_16(a[2 * j + 1][2], a[2 * j + 1][3], b.w, fourth);
+  template <bool kWide>
+  __device__ void start(int b, unsigned b0, unsigned b1, int* c) const {
+    product_16<false>(a[b][0], a[b][1], b0, c);
+    product_16<false>(a[b][2], a[b][3], b1, c + 4);
+  }
+  __device__ void finish(int b, const int* c, float* v) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float4 w = rows[i / 2][j];
-      const float4 of = x[i % 2];
-      // Exact: integers times 4, below 2^24 after division by 4.
-      const float sum0 = __fmaf_rn(w.y, dot_of(second[i]), __fmul_rn(w.x, dot_of(first[i])));
-      const float sum1 = __fmaf_rn(w.w, dot_of(fourth[i]), __fmul_rn(w.z, dot_of(third[i])));
-      u[i] = __fmaf_rn(of.z, __fmul_rn(d[i / 2], sum1),
-                       __fmul_rn(of.x, __fmul_rn(d[i / 2], sum0)));
+      // Exact: 4 times an integer below 2^24.
+      const float first = __fmul_rn(scale[i / 2][2 * b], dot_of(c[i]));
+      const float sum = __fmaf_rn(scale[i / 2][2 * b + 1], dot_of(c[4 + i]), first);
+      v[i] = __fmul_rn(d[i / 2], sum);
     }
   }
 };

@@ -12,23 +12,17 @@ void launch_type(ProductVariant variant, const Stream& stream, const DeviceMatri
   constexpr int kTokens = kTensorTokens;
   switch (variant) {
     case ProductVariant::k4x3:
-      return launch_tensor_matmul<kType, 4, kTokens, 3, kSwiglu, true>(
+      return launch_tensor_matmul<kType, 4, kTokens, 3, kSwiglu, false>(
           stream, w, up, x, num_tiles, tokens, y, quantized);
-    case ProductVariant::k12x1:
-      return launch_tensor_matmul<kType, 12, kTokens, 1, kSwiglu, true>(
+    case ProductVariant::k4x2:
+      return launch_tensor_matmul<kType, 4, kTokens, 2, kSwiglu, true>(
           stream, w, up, x, num_tiles, tokens, y, quantized);
-    case ProductVariant::k8x2:
-      return launch_tensor_matmul<kType, 8, kTokens, 2, kSwiglu, false>(
+    case ProductVariant::k8x1:
+      return launch_tensor_matmul<kType, 8, kTokens, 1, kSwiglu, true>(
           stream, w, up, x, num_tiles, tokens, y, quantized);
-    case ProductVariant::k8x2Keep:
-      return launch_tensor_matmul<kType, 8, kTokens, 2, kSwiglu, true>(
-          stream, w, up, x, num_tiles, tokens, y, quantized);
-    case ProductVariant::k6x2:
-      // 48 rows of each matrix are no whole blocks of 32.
-      if constexpr (!kSwiglu) {
-        return launch_tensor_matmul<kType, 6, kTokens, 2, kSwiglu, true>(
-            stream, w, up, x, num_tiles, tokens, y, quantized);
-      }
+    case ProductVariant::k4x2x80:
+      return launch_tensor_matmul<kType, 4, 80, 2, kSwiglu, true>(stream, w, up, x, num_tiles,
+                                                                  tokens, y, quantized);
   }
   CHECK(false);
 }
@@ -49,12 +43,12 @@ void launch(ProductVariant variant, const Stream& stream, const DeviceMatrix& w,
 
 }  // namespace
 
-bool has_variant_swiglu(ProductVariant variant) { return variant != ProductVariant::k6x2; }
+bool has_variant_slots(ProductVariant variant) { return variant_tokens(variant) == kTensorTokens; }
 
 void variant_matmul(ProductVariant variant, const Stream& stream, const DeviceMatrix& weight,
                     const TensorActivations& x, std::size_t num_tokens, float* y) {
-  launch<false>(variant, stream, weight, nullptr, x, tiles_of_rows(num_tokens),
-                row_tokens(num_tokens), y, {});
+  launch<false>(variant, stream, weight, nullptr, x, tiles_of_rows(num_tokens, static_cast<std::size_t>(variant_tokens(variant))),
+                row_tokens(num_tokens, static_cast<std::size_t>(variant_tokens(variant))), y, {});
 }
 
 void variant_matmul_slots(ProductVariant variant, const Stream& stream, const DeviceMatrix& weight,
