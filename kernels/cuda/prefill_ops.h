@@ -89,6 +89,12 @@ bool has_prefill_heads(const AttentionShape& shape);
 void prefill_heads(const Stream& stream, const AttentionShape& shape, const PrefillHeads& heads,
                    std::size_t num_tokens, float epsilon, DecodeState* state);
 
+// Attention, to y (or null) and quantized. Shapes: head_dim 128, 8 query heads a key-value head.
+bool has_prefill_attention(const AttentionShape& shape);
+void prefill_attention(const Stream& stream, const AttentionShape& shape, const float* q,
+                       const std::uint16_t* k, const std::uint16_t* v, const std::int32_t* position,
+                       std::size_t num_tokens, float* y, const TensorActivations& quantized);
+
 // matmul_float with an F32 weight of some hundred rows, columns a multiple of 128.
 bool has_prefill_router(const DeviceMatrix& weight);
 void prefill_router(const Stream& stream, const DeviceMatrix& weight, const float* x,

@@ -4,6 +4,7 @@ target_sources(kernels PRIVATE cuda/tiles.cc)
 if(REFUTE_HAVE_CUDA)
   set(cuda_sources
     cuda/attention.cu
+    cuda/attention_prefill.cu
     cuda/bandwidth.cu
     cuda/decode.cu
     cuda/elementwise.cu

@@ -3,6 +3,7 @@
 //
 //   prefill_bench            checks, then times
 //   prefill_bench check      checks alone
+//   prefill_bench rows       checks of what is no expert's product
 //   prefill_bench one NAME   a few runs of one variant of the products: for a profiler
 #include <algorithm>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/attention.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/prefill_ops.h"
@@ -486,6 +488,61 @@ void rows(const Context& context, std::size_t num_tokens) {
          }));
 }
 
+void attention(const Context& context, std::size_t first, std::size_t num_tokens, bool check) {
+  const AttentionShape shape{32, 4, 128};
+  const std::size_t positions = first + num_tokens;
+  const auto q_values = normal_vector(num_tokens * shape.query_size(), 2.0f);
+  const auto q = upload(context, q_values);
+  const auto cache = [&] {
+    std::vector<std::uint16_t> halves(positions * shape.key_value_size());
+    const auto values = normal_vector(halves.size());
+    std::ranges::transform(values, halves.begin(), half_from_float);
+    return halves;
+  };
+  const auto k_values = cache();
+  const auto v_values = cache();
+  // What stands behind the last position must not matter.
+  auto k = allocate<std::uint16_t>(k_values.size() + 200 * shape.key_value_size());
+  auto v = allocate<std::uint16_t>(k.size());
+  poison(context, k.data(), k.bytes());
+  poison(context, v.data(), v.bytes());
+  context.to_device(k_values.data(), k_values.size(), k.data());
+  context.to_device(v_values.data(), v_values.size(), v.data());
+  DecodeState start;
+  start.position = static_cast<std::int32_t>(first);
+  const auto state = upload(context, std::vector<DecodeState>{start});
+  auto y = allocate<float>(q_values.size());
+  Activations attended(num_tokens, shape.query_size());
+  poison(context, y.data(), y.bytes());
+  poison(context, attended.tensor.q, attended.tensor_q.bytes());
+  poison(context, attended.tensor.d, attended.scales.bytes());
+  prefill_attention(context, shape, q.data(), k.data(), v.data(), &state.data()->position, num_tokens,
+                    y.data(), attended.tensor);
+  char name[100];
+  std::snprintf(name, sizeof(name), "attention %zu + %zu", first, num_tokens);
+  if (check) {
+    const cpu::Context cpu = cpu::Context::create().value();
+    Matrix<float> on_cpu(num_tokens, shape.query_size());
+    const Matrix<float> q_cpu(num_tokens, shape.query_size(), std::vector<float>(q_values));
+    const Matrix<std::uint16_t> k_cpu(positions, shape.key_value_size(),
+                                      std::vector<std::uint16_t>(k_values));
+    const Matrix<std::uint16_t> v_cpu(positions, shape.key_value_size(),
+                                      std::vector<std::uint16_t>(v_values));
+    cpu::attention(cpu, shape, q_cpu.view(), k_cpu.view(), v_cpu.view(), first, on_cpu.view());
+    const auto expected = upload(context, std::vector<float>(on_cpu.flat().begin(), on_cpu.flat().end()));
+    expect_same(context, name, y.data(), expected.data(), q_values.size());
+    Activations again(num_tokens, shape.query_size());
+    tensor_quantize(context, y.data(), num_tokens, shape.query_size(), again.tensor);
+    expect_same(context, name, attended.tensor.q, again.tensor.q, q_values.size(), true);
+    expect_same(context, name, attended.tensor.d, again.tensor.d, q_values.size() / 32, true);
+    return;
+  }
+  report(name, "", num_tokens, median_us(context, [&] {
+           prefill_attention(context, shape, q.data(), k.data(), v.data(), &state.data()->position,
+                             num_tokens, nullptr, attended.tensor);
+         }));
+}
+
 int run(const std::string& mode, const std::string& only) {
   auto created = Context::create();
   if (!created) {
@@ -501,10 +558,16 @@ int run(const std::string& mode, const std::string& only) {
   }
   check_products(context);
   for (const std::size_t tokens : {3, 70}) rows(context, tokens);
+  for (const std::size_t first : {0, 5, 127, 300}) {
+    for (const std::size_t tokens : {1, 17, 150}) attention(context, first, tokens, true);
+  }
+  if (mode == "rows") return g_failures == 0 ? 0 : 1;
   const Layer layer(context);
   products(context, layer, 75, "", true);
   if (mode == "check") return g_failures == 0 ? 0 : 1;
   rows(context, 2048);
+  for (const std::size_t tokens : {128, 512, 1024, 2048, 4096}) attention(context, 0, tokens, false);
+  attention(context, 2048, 2048, false);
   products(context, layer, 2048, "", true);
   for (const std::size_t tokens : {16, 32, 128, 512, 1024}) products(context, layer, tokens, "", false);
   std::printf("%d failures\n", g_failures);
