@@ -154,17 +154,13 @@ void Sequence::write_state(std::int32_t token, std::size_t position) {
 }
 
 PlainCache Sequence::plain_cache(std::size_t layer) const {
-  return {buffers_.layer_cache(layer),
-          &rope_table_,
-          buffers_.cosines,
-          buffers_.sines,
-          buffers_.scratch,
-          capacity_};
+  return {buffers_.layer_cache(layer), &rope_table_, buffers_.cosines, buffers_.sines};
 }
 
 bool Sequence::is_fused() const {
-  return std::ranges::all_of(weights_.layers(),
-                             [&](const DeviceLayer& layer) { return can_fuse(shape_, layer); }) &&
+  return std::ranges::all_of(
+             weights_.layers(),
+             [&](const DeviceLayer& layer) { return can_fuse(context_, shape_, layer); }) &&
          can_fuse_lm_head(shape_, weights_.lm_head());
 }
 
@@ -187,7 +183,7 @@ void Sequence::launch_decode(bool is_captured) {
     const DeviceLayer& layer = weights_.layers()[i];
     const bool is_last = i + 1 == weights_.layers().size();
     const bool leaves_out = is_last && is_captured && fault_seeded("F130", kHost);
-    if (can_fuse(shape_, layer)) {
+    if (can_fuse(context_, shape_, layer)) {
       decode_layer(context_, shape_, layer, buffers_.layer_cache(i), i, decode_,
                    leaves_out ? kAllParts & ~kPartDown : kAllParts);
     } else if (!leaves_out) {

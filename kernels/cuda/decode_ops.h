@@ -54,14 +54,17 @@ struct DecodeBuffers {
   std::int32_t* ids = nullptr;     // [num_experts_per_tok]
   float* weights = nullptr;        // [num_experts_per_tok]
   DeviceActivations inner;         // [num_experts_per_tok, moe_intermediate_size]
-  float* scratch = nullptr;        // attention_scratch
+  float* scratch = nullptr;        // [attention_scratch]
   float* logits = nullptr;         // [vocab_size]
   const float* cosines = nullptr;  // [capacity, head_dim / 2]
   const float* sines = nullptr;
   DecodeState* state = nullptr;
 };
 
-bool can_fuse(const DecodeShape& shape, const DeviceLayer& layer);
+// Floats that attention of one token needs beside its results.
+std::size_t attention_scratch(const AttentionShape& shape, std::size_t capacity);
+
+bool can_fuse(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer);
 bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head);
 
 // The kernels of a layer, so that their times can be told apart; anything but kAllParts gives no
@@ -78,6 +81,9 @@ inline constexpr unsigned kAllParts = 63;
 void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
                   const LayerCache& cache, std::size_t layer_index, const DecodeBuffers& buffers,
                   unsigned parts = kAllParts);
+// The part of it in a file of its own.
+void decode_attention(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
+                      const LayerCache& cache, const DecodeBuffers& buffers);
 // logits = lm_head (norm (hidden)). Precondition: can_fuse_lm_head.
 void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
                     const DeviceMatrix& lm_head, const DecodeBuffers& buffers);

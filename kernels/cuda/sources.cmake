@@ -7,6 +7,7 @@ if(REFUTE_HAVE_CUDA)
     cuda/attention_prefill.cu
     cuda/bandwidth.cu
     cuda/decode.cu
+    cuda/decode_attention.cu
     cuda/elementwise.cu
     cuda/matmul.cu
     cuda/prefill_matmul.cu
