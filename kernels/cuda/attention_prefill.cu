@@ -153,8 +153,9 @@ __device__ inline void score_token(int token, float scale, Shared& shared) {
 template <int kStep>
 __device__ inline float exponentials(int i, int seen, float max, float (*column)[kScoreStride]) {
   if constexpr (kStep == kChunk) {
-    float e = 0.0f;
-    if (i < seen) e = exp32_device(__fsub_rn(column[i][0], max));
+    // What is not seen is computed too, so that no branch stands between one and the next.
+    const float of_any = exp32_device(__fsub_rn(column[i][0], max));
+    const float e = i < seen ? of_any : 0.0f;
     column[i][0] = e;
     return e;
   } else {
