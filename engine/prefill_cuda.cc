@@ -11,8 +11,8 @@ namespace {
 
 // The plain path's memory in the order of the tensor cores.
 TensorActivations tensor_order(const DeviceActivations& plain) {
-  static_assert(sizeof(ActivationMeta) >= sizeof(float));
-  return {plain.q, reinterpret_cast<float*>(plain.meta), plain.stride};
+  static_assert(sizeof(ActivationMeta) == sizeof(BlockScale));
+  return {plain.q, reinterpret_cast<BlockScale*>(plain.meta), plain.stride};
 }
 TensorSlots tensor_order(const DeviceSlots& plain) {
   static_assert(kTensorTokens >= kTileTokens);
@@ -54,16 +54,13 @@ class Prefill {
     prefill_norm(context_, call_.buffers.hidden, input, weight, call_.num_tokens,
                  config_.hidden_size, config_.rms_norm_eps, y, norm_);
   }
-  void multiply(const DeviceMatrix& weight, const TensorActivations& x, float* y) const {
-    tensor_matmul(context_, weight, x, call_.num_tokens, y);
-  }
 
   // From norm_ to hidden's norm behind it, in norm_ and buffers.norm.
   void attention(const DeviceLayer& layer, const LayerCache& cache) const {
     const CallBuffers& b = call_.buffers;
-    multiply(layer.q_proj, norm_, b.q);
-    multiply(layer.k_proj, norm_, b.k);
-    multiply(layer.v_proj, norm_, b.v);
+    const DeviceMatrix* const weights[] = {&layer.q_proj, &layer.k_proj, &layer.v_proj};
+    float* const projections[] = {b.q, b.k, b.v};
+    tensor_matmuls(context_, weights, norm_, call_.num_tokens, projections);
     PrefillHeads heads;
     heads.q = b.q;
     heads.k = b.k;
@@ -77,8 +74,8 @@ class Prefill {
     DecodeState* const state = call_.sequence.state;
     prefill_heads(context_, heads_, heads, call_.num_tokens, config_.rms_norm_eps, state);
     prefill_attention(context_, heads_, b.q, cache.k, cache.v, &state->position, call_.num_tokens,
-                      nullptr, attended_);
-    multiply(layer.o_proj, attended_, b.attn_out);
+                      b.heads, attended_);
+    tensor_matmul(context_, layer.o_proj, attended_, call_.num_tokens, b.attn_out);
     NormInput input;
     input.add = b.attn_out;
     norm(input, layer.post_attention_layernorm, b.norm);

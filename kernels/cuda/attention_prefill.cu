@@ -48,42 +48,56 @@ __device__ inline float4 floats_of(uint2 halves) {
   return {a.x, a.y, b.x, b.y};
 }
 
-// Positions from `first` on, those behind kv_len as zeros.
-__device__ inline void load_keys(const std::uint16_t* k, std::size_t stride, int first, int kv_len,
-                                 Shared& shared) {
-  const int v = static_cast<int>(threadIdx.x) % 4;  // A quarter of a row.
+// A thread's share of a chunk's keys on their way from global memory: a quarter of two rows.
+struct Keys {
+  uint4 pieces[2][4];
+
+  // Positions from `first` on, those behind kv_len as zeros.
+  __device__ void fetch(const std::uint16_t* k, std::size_t stride, int first, int kv_len) {
+    const int v = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
-  for (int step = 0; step < 2; ++step) {
-    const int p = step * 64 + static_cast<int>(threadIdx.x) / 4;
-    uint4 pieces[4] = {};
-    if (first + p < kv_len) {
-      const auto* from = reinterpret_cast<const uint4*>(
-          k + static_cast<std::size_t>(first + p) * stride + 32 * static_cast<std::size_t>(v));
+    for (int step = 0; step < 2; ++step) {
+      const int p = first + step * 64 + static_cast<int>(threadIdx.x) / 4;
 #pragma unroll
-      for (int u = 0; u < 4; ++u) pieces[u] = from[u];
-    }
-    float of[4][8];
-#pragma unroll
-    for (int u = 0; u < 4; ++u) {
-      const float4 low = floats_of({pieces[u].x, pieces[u].y});
-      const float4 high = floats_of({pieces[u].z, pieces[u].w});
-      of[u][0] = low.x;
-      of[u][1] = low.y;
-      of[u][2] = low.z;
-      of[u][3] = low.w;
-      of[u][4] = high.x;
-      of[u][5] = high.y;
-      of[u][6] = high.z;
-      of[u][7] = high.w;
-    }
-    float* const row = shared.kv[p] + 32 * v;
-    const int turn = v ^ (4 * (p & 1));
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      *reinterpret_cast<float4*>(row + 4 * (i ^ turn)) = {of[0][i], of[1][i], of[2][i], of[3][i]};
+      for (int u = 0; u < 4; ++u) {
+        pieces[step][u] = {};
+        if (p < kv_len) {
+          pieces[step][u] =
+              *reinterpret_cast<const uint4*>(k + static_cast<std::size_t>(p) * stride +
+                                              static_cast<std::size_t>(32 * v + 8 * u));
+        }
+      }
     }
   }
-}
+  __device__ void store(Shared& shared) const {
+    const int v = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      const int p = step * 64 + static_cast<int>(threadIdx.x) / 4;
+      float of[4][8];
+#pragma unroll
+      for (int u = 0; u < 4; ++u) {
+        const uint4 piece = pieces[step][u];
+        const float4 low = floats_of({piece.x, piece.y});
+        const float4 high = floats_of({piece.z, piece.w});
+        of[u][0] = low.x;
+        of[u][1] = low.y;
+        of[u][2] = low.z;
+        of[u][3] = low.w;
+        of[u][4] = high.x;
+        of[u][5] = high.y;
+        of[u][6] = high.z;
+        of[u][7] = high.w;
+      }
+      float* const row = shared.kv[p] + 32 * v;
+      const int turn = v ^ (4 * (p & 1));
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        *reinterpret_cast<float4*>(row + 4 * (i ^ turn)) = {of[0][i], of[1][i], of[2][i], of[3][i]};
+      }
+    }
+  }
+};
 
 __device__ inline void load_values(const std::uint16_t* v, std::size_t stride, int first,
                                    int kv_len, Shared& shared) {
@@ -118,34 +132,54 @@ __device__ inline void score_token(int token, float scale, Shared& shared) {
     for (int v = 0; v < 4; ++v) q[n][v] = *reinterpret_cast<const float4*>(row + 32 * v + 4 * i);
   }
   const int turned = i ^ (4 * (of_four & 1));
+  // Two positions at a time, so that one's sums hide behind the other's products.
 #pragma unroll 1
-  for (int p = of_four; p < kChunk; p += 4) {
-    float even[8] = {};  // Lane i, c = i + 16 k
-    float odd[8] = {};   // Lane i + 8
+  for (int p = of_four; p < kChunk; p += 8) {
+    float even[2][8];  // Lane i, c = i + 16 k
+    float odd[2][8];   // Lane i + 8
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
-      const float4 k = *reinterpret_cast<const float4*>(shared.kv[p] + 32 * v + 4 * (turned ^ v));
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        even[n] = __fmaf_rn(q[n][v].x, k.x, even[n]);
-        odd[n] = __fmaf_rn(q[n][v].y, k.y, odd[n]);
-      }
+      for (int two = 0; two < 2; ++two) {
+        const float4 k = *reinterpret_cast<const float4*>(shared.kv[p + 4 * two] + 32 * v +
+                                                          4 * (turned ^ v));
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        even[n] = __fmaf_rn(q[n][v].z, k.z, even[n]);
-        odd[n] = __fmaf_rn(q[n][v].w, k.w, odd[n]);
+        for (int n = 0; n < 8; ++n) {
+          even[two][n] = __fmaf_rn(q[n][v].x, k.x, v == 0 ? 0.0f : even[two][n]);
+          odd[two][n] = __fmaf_rn(q[n][v].y, k.y, v == 0 ? 0.0f : odd[two][n]);
+        }
+#pragma unroll
+        for (int n = 0; n < 8; ++n) {
+          even[two][n] = __fmaf_rn(q[n][v].z, k.z, even[two][n]);
+          odd[two][n] = __fmaf_rn(q[n][v].w, k.w, odd[two][n]);
+        }
       }
     }
 #pragma unroll
-    for (int n = 0; n < 8; ++n) even[n] = __fadd_rn(even[n], odd[n]);
+    for (int two = 0; two < 2; ++two) {
+#pragma unroll
+      for (int n = 0; n < 8; ++n) even[two][n] = __fadd_rn(even[two][n], odd[two][n]);
+    }
 #pragma unroll
     for (int h = 4; h > 0; h /= 2) {
+      float other[2][4];
 #pragma unroll
-      for (int n = 0; n < h; ++n) {
-        even[n] = __fadd_rn(even[n], __shfl_xor_sync(kAllLanes, even[n + h], h));
+      for (int two = 0; two < 2; ++two) {
+#pragma unroll
+        for (int n = 0; n < h; ++n) {
+          other[two][n] = __shfl_xor_sync(kAllLanes, even[two][n + h], h);
+        }
+      }
+#pragma unroll
+      for (int two = 0; two < 2; ++two) {
+#pragma unroll
+        for (int n = 0; n < h; ++n) even[two][n] = __fadd_rn(even[two][n], other[two][n]);
       }
     }
-    shared.scores[p][kGroup * token + i] = __fmul_rn(even[0], scale);
+#pragma unroll
+    for (int two = 0; two < 2; ++two) {
+      shared.scores[p + 4 * two][kGroup * token + i] = __fmul_rn(even[two][0], scale);
+    }
   }
 }
 
@@ -213,7 +247,7 @@ __device__ inline void add_position(const Shared& shared, int p, int first_row, 
   }
 }
 
-// q [num_tokens, heads * 128]; k, v rows of `stride`; y: the heads' results, to be multiplied on.
+// q, y [num_tokens, heads * 128]; k, v rows of `stride`.
 __global__ void __launch_bounds__(kThreads, 1)
     attention_prefill_kernel(const float* q, const std::uint16_t* k, const std::uint16_t* v,
                              const std::int32_t* position, int num_tokens, int num_heads,
@@ -229,30 +263,46 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int before = *position + first_token;  // Token t of the tile sees before + t + 1.
   const int longest = before + min(kTokens, num_tokens - first_token);
 
+  Keys keys;
+  keys.fetch(k, stride, 0, longest);
   // Rows past the last token are zeros.
-  for (int item = static_cast<int>(threadIdx.x); item < kRows * kHeadDim; item += kThreads) {
-    const int row = item / kHeadDim;
-    const int c = item % kHeadDim;
+#pragma unroll 8
+  for (int step = 0; step < kRows * kHeadDim / 4 / kThreads; ++step) {
+    const int item = step * kThreads + static_cast<int>(threadIdx.x);
+    const int row = item / (kHeadDim / 4);
+    const int c = item % (kHeadDim / 4) * 4;
     const int t = first_token + row / kGroup;
-    float value = 0.0f;
+    float4 value{};
     if (t < num_tokens) {
-      value = q[(static_cast<std::size_t>(t) * static_cast<std::size_t>(num_heads) +
-                 static_cast<std::size_t>(kGroup * kv_head + row % kGroup)) *
-                    kHeadDim +
-                static_cast<std::size_t>(c)];
+      value = *reinterpret_cast<const float4*>(
+          q + (static_cast<std::size_t>(t) * static_cast<std::size_t>(num_heads) +
+               static_cast<std::size_t>(kGroup * kv_head + row % kGroup)) *
+                  kHeadDim +
+          static_cast<std::size_t>(c));
     }
     const int m = c / 8;
-    shared.q[row][32 * (m / 4) + 4 * (c % 8) + m % 4] = value;
+    float* const to = shared.q[row] + 32 * (m / 4) + 4 * (c % 8) + m % 4;
+    to[0] = value.x;
+    to[4] = value.y;
+    to[8] = value.z;
+    to[12] = value.w;
   }
 
   const int row_token = static_cast<int>(threadIdx.x) / 16;  // Its 8 rows here,
   const int first_row = kGroup * row_token;
   const int first_column = 4 * (static_cast<int>(threadIdx.x) % 16);  // and 4 + 4 columns.
-  float result[8][8] = {};
+  // This thread's results, which take more registers than the scores leave.
+  const bool has_rows = first_token + row_token < num_tokens;
+  float* const mine = y +
+                      (static_cast<std::size_t>(first_token + row_token) *
+                           static_cast<std::size_t>(num_heads) +
+                       static_cast<std::size_t>(kGroup * kv_head)) *
+                          kHeadDim +
+                      static_cast<std::size_t>(first_column);
   for (int chunk = 0; chunk * kChunk < longest; ++chunk) {
     const int first = chunk * kChunk;
     __syncthreads();
-    load_keys(k, stride, first, longest, shared);
+    keys.store(shared);
     __syncthreads();
     score_token(warp, scale, shared);
     score_token(warp + 8, scale, shared);
@@ -261,9 +311,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     const auto seen_by = [&](int token) { return min(before + token + 1 - first, kChunk); };
     softmax(chunk, seen_by(static_cast<int>(threadIdx.x) % kRows / kGroup), shared);
     __syncthreads();
+    keys.fetch(k, stride, first + kChunk, longest);
 
     const int seen = seen_by(row_token);
-    if (seen <= 0) continue;
+    if (seen <= 0 || !has_rows) continue;
     float total[8][8];
 #pragma unroll 1
     for (int part = 0; part * kSubChunk < seen; ++part) {
@@ -291,9 +342,17 @@ __global__ void __launch_bounds__(kThreads, 1)
       const float a = shared.old_factor[first_row + n];
       const float b = shared.new_factor[first_row + n];
 #pragma unroll
-      for (int c = 0; c < 8; ++c) {
-        result[n][c] = chunk == 0 ? total[n][c]
-                                  : __fmaf_rn(result[n][c], a, __fmul_rn(total[n][c], b));
+      for (int c = 0; c < 8; c += 4) {
+        auto* const at = reinterpret_cast<float4*>(mine + kHeadDim * n + 16 * c);
+        float* const of = total[n] + c;
+        if (chunk > 0) {
+          const float4 held = *at;
+          of[0] = __fmaf_rn(held.x, a, __fmul_rn(of[0], b));
+          of[1] = __fmaf_rn(held.y, a, __fmul_rn(of[1], b));
+          of[2] = __fmaf_rn(held.z, a, __fmul_rn(of[2], b));
+          of[3] = __fmaf_rn(held.w, a, __fmul_rn(of[3], b));
+        }
+        *at = {of[0], of[1], of[2], of[3]};
       }
     }
   }
@@ -302,12 +361,17 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   auto* const results = reinterpret_cast<float(*)[kHeadDim + 4]>(shared.scores);
   static_assert(sizeof(shared.scores) >= kRows * (kHeadDim + 4) * sizeof(float));
+  if (has_rows) {
 #pragma unroll
-  for (int n = 0; n < 8; ++n) {
-    const float sum = shared.sum[first_row + n];
+    for (int n = 0; n < 8; ++n) {
+      const float sum = shared.sum[first_row + n];
 #pragma unroll
-    for (int c = 0; c < 8; ++c) {
-      results[first_row + n][first_column + (c < 4 ? c : 60 + c)] = __fdiv_rn(result[n][c], sum);
+      for (int c = 0; c < 8; c += 4) {
+        const float4 of = *reinterpret_cast<const float4*>(mine + kHeadDim * n + 16 * c);
+        *reinterpret_cast<float4*>(&results[first_row + n][first_column + 16 * c]) = {
+            __fdiv_rn(of.x, sum), __fdiv_rn(of.y, sum), __fdiv_rn(of.z, sum),
+            __fdiv_rn(of.w, sum)};
+      }
     }
   }
   __syncthreads();
@@ -319,10 +383,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (t >= num_tokens) break;
     const float value = results[row][kWarp * b + lane];
     const int block = (kGroup * kv_head + row % kGroup) * (kHeadDim / kWarp) + b;
-    if (y != nullptr) {
-      y[static_cast<std::size_t>(t) * static_cast<std::size_t>(num_heads * kHeadDim) +
-        static_cast<std::size_t>(kWarp * block + lane)] = value;
-    }
+    y[static_cast<std::size_t>(t) * static_cast<std::size_t>(num_heads * kHeadDim) +
+      static_cast<std::size_t>(kWarp * block + lane)] = value;
     quantize_tensor_block(value, lane, t, block, quantized);
   }
 }

@@ -21,14 +21,26 @@ struct TensorTokens {
   int slots_per_row = 1;         // x row = slot / slots_per_row.
 };
 
-inline std::size_t tiles_of_rows(std::size_t num_rows, std::size_t max = kTensorTokens) {
-  return (num_rows + max - 1) / max;
+// The matrices of one launch: of the same type, columns and experts. Their blocks of rows follow
+// each other in grid.x; or, for gate and up, a block has the same rows of both.
+constexpr int kMaxMatrices = 3;
+struct TensorMatrices {
+  const std::uint8_t* data[kMaxMatrices] = {};
+  float* y[kMaxMatrices] = {};
+  int rows[kMaxMatrices] = {};
+  int blocks[kMaxMatrices] = {};
+  int super_blocks = 0;
+  std::size_t expert_stride = 0;
+};
+
+inline std::size_t tiles_of_rows(std::size_t num_rows) {
+  return (num_rows + kTensorTokens - 1) / kTensorTokens;
 }
 // Rows in even tiles.
-inline TensorTokens row_tokens(std::size_t num_rows, std::size_t max = kTensorTokens) {
+inline TensorTokens row_tokens(std::size_t num_rows) {
   TensorTokens tokens;
   tokens.num_rows = static_cast<int>(num_rows);
-  const std::size_t num_tiles = tiles_of_rows(num_rows, max);
+  const std::size_t num_tiles = tiles_of_rows(num_rows);
   if (num_tiles > 0) tokens.per_tile = static_cast<int>((num_rows + num_tiles - 1) / num_tiles);
   return tokens;
 }
@@ -46,19 +58,19 @@ inline TensorTokens slot_tokens(const TensorSlots& slots, std::size_t num_slots,
 // What a block knows of a token, in shared memory.
 struct TokenPlace {
   const std::int8_t* q;  // Its row of x.
-  const float* d;
+  const BlockScale* scales;
 };
 
 // The parts of shared memory.
-template <TensorType kType, int kWarps, int kTokens, bool kWide>
+template <TensorType kType, int kWarps, int kTokens>
 struct TensorShared {
-  static constexpr int kScaleStride = 48;  // Bytes: 8 blocks and padding.
+  static constexpr int kScaleStride = 80;  // Bytes: 8 blocks and padding.
   static constexpr int kQ = kTokens * 256;
   static constexpr int kScales = kTokens * kScaleStride;
   static constexpr int kWeights = kWarps * 2 * TensorTile<kType>::kSharedBytes;
   static constexpr int kStage = kQ + kScales + kWeights;
   static constexpr int kScalars =
-      kWarps * TensorTile<kType>::num_scalars(kWide) * static_cast<int>(sizeof(float));
+      kWarps * TensorTile<kType>::kScalars * static_cast<int>(sizeof(float));
   static constexpr int kPlaces = kTokens * static_cast<int>(sizeof(TokenPlace));
   static constexpr int kBytes = 2 * kStage + kScalars + kPlaces + kTokens * 4;
   static_assert(kQ % 128 == 0 && kScales % 64 == 0 && kWeights % 64 == 0);
@@ -81,13 +93,13 @@ __device__ inline void copy_activations(const TokenPlace* places, int s, std::ui
     const int swap = 64 * (t & 1);
 #pragma unroll
     for (int j = 0; j < 4; ++j) copy_16(to + 64 * j + (j % 2 == 0 ? swap : -swap), from + 64 * j);
-    if (p < 2) copy_16(scales + kScaleStride * t + 16 * p, place.d + 8 * s + 4 * p);
+    copy_16(scales + kScaleStride * t + 16 * p, place.scales + 8 * s + 2 * p);
   }
 }
 
 // y += S[s] for 16 rows x `count` tokens. The products of a block start before the block in front
 // of it is finished.
-template <typename Tile, int kTokens, int kScaleStride, bool kWide>
+template <typename Tile, int kTokens, int kScaleStride, bool kShifted>
 __device__ inline void add_super_block(const Tile& w, const std::uint8_t* q,
                                        const std::uint8_t* scales, int count, int lane,
                                        float (*y)[4]) {
@@ -96,55 +108,58 @@ __device__ inline void add_super_block(const Tile& w, const std::uint8_t* q,
   const int swap = 64 * (g & 1);  // As copy_activations puts them.
   const std::uint8_t* const q_even = q + 256 * g + 16 * p + swap;
   const std::uint8_t* const q_odd = q + 256 * g + 16 * p - swap;
-  const std::uint8_t* const d_tokens = scales + kScaleStride * 2 * p;
+  const std::uint8_t* const scale_tokens = scales + kScaleStride * 2 * p;
   const auto load_q = [&](int n, int j) {
     return *reinterpret_cast<const uint4*>((j % 2 == 0 ? q_even : q_odd) + 2048 * n + 64 * j);
   };
-  const auto load_d = [&](int n, int c, int h) {
-    return *reinterpret_cast<const float4*>(d_tokens + kScaleStride * (8 * n + c) + 16 * h);
+  // d and sum of blocks 2j and 2j + 1.
+  const auto load_scales = [&](int n, int c, int j) {
+    return *reinterpret_cast<const float4*>(scale_tokens + kScaleStride * (8 * n + c) + 16 * j);
   };
   constexpr int kSteps = kTokens / 8 * 8;
-  int products[2][8];
+  const int from = start_of<kShifted>();
+  int products[2][Tile::kProducts];
   uint4 of[2];  // Activations of this pair of blocks, and of the next.
+  float4 x[2][2];
   of[0] = load_q(0, 0);
-  w.template start<kWide>(0, of[0].x, of[0].y, products[0]);
+  w.start(0, of[0].x, of[0].y, from, products[0]);
   of[1] = load_q(0, 1);
+  x[0][0] = load_scales(0, 0, 0);
+  x[0][1] = load_scales(0, 1, 0);
 #pragma unroll
   for (int n = 0; n < kTokens / 8; ++n) {
     if (8 * n >= count) break;
-    float4 d[2];
     float first[4];
     float second[4];
     float product[4];
 #pragma unroll
     for (int b = 0; b < 8; ++b) {
       const int step = 8 * n + b;
-      if (b % 4 == 0) {
-        d[0] = load_d(n, 0, b / 4);
-        d[1] = load_d(n, 1, b / 4);
-      }
+      const int pair = step / 2;
       if (step + 1 < kSteps) {
         const uint4 next = of[(step + 1) / 2 % 2];
-        w.template start<kWide>((b + 1) % 8, b % 2 == 0 ? next.z : next.x, b % 2 == 0 ? next.w : next.y,
+        w.start((b + 1) % 8, b % 2 == 0 ? next.z : next.x, b % 2 == 0 ? next.w : next.y, from,
                 products[(step + 1) % 2]);
-        if (b % 2 == 0 && step + 4 < kSteps) {
-          of[step / 2 % 2] = load_q((step + 4) / 8, (step + 4) / 2 % 4);
+        if (b % 2 == 0 && step + 4 < kSteps) of[pair % 2] = load_q((step + 4) / 8, (pair + 2) % 4);
+        if (b % 2 == 0 && step + 2 < kSteps) {
+          x[(pair + 1) % 2][0] = load_scales((step + 2) / 8, 0, (pair + 1) % 4);
+          x[(pair + 1) % 2][1] = load_scales((step + 2) / 8, 1, (pair + 1) % 4);
         }
       }
+      const float4* const tokens = x[pair % 2];
+      const float dx[2] = {b % 2 == 0 ? tokens[0].x : tokens[0].z,
+                           b % 2 == 0 ? tokens[1].x : tokens[1].z};
+      const float sums[2] = {b % 2 == 0 ? tokens[0].y : tokens[0].w,
+                             b % 2 == 0 ? tokens[1].y : tokens[1].w};
       float v[4];
-      w.finish(b, products[step % 2], v);
+      w.template finish<kShifted>(b, products[step % 2], sums, v);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float4 of_token = d[i % 2];
-        const float dx = b % 4 == 0   ? of_token.x
-                         : b % 4 == 1 ? of_token.y
-                         : b % 4 == 2 ? of_token.z
-                                      : of_token.w;
         if (b % 2 == 0) {
-          product[i] = __fmul_rn(dx, v[i]);
+          product[i] = __fmul_rn(dx[i % 2], v[i]);
           continue;
         }
-        const float u = __fmaf_rn(dx, v[i], product[i]);
+        const float u = __fmaf_rn(dx[i % 2], v[i], product[i]);
         if (b == 1) first[i] = u;
         if (b == 3) first[i] = __fadd_rn(first[i], u);
         if (b == 5) second[i] = u;
@@ -156,17 +171,17 @@ __device__ inline void add_super_block(const Tile& w, const std::uint8_t* q,
 
 // y [slots or tokens, rows], or, for kSwiglu, quantized rows. Block: kWarps x 16 rows (kSwiglu: 8
 // rows of each matrix a warp) and up to kTokens tokens.
-template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kWide>
+template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kShifted>
 __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
-    tensor_matmul_kernel(MatrixArgument w, const std::uint8_t* up_data, TensorActivations x,
-                         TensorTokens tokens, float* y, TensorActivations quantized) {
+    tensor_matmul_kernel(TensorMatrices matrices, TensorActivations x, TensorTokens tokens,
+                         TensorActivations quantized) {
   using Tile = TensorTile<kType>;
-  using Shared = TensorShared<kType, kWarps, kTokens, kWide>;
+  using Shared = TensorShared<kType, kWarps, kTokens>;
   extern __shared__ __align__(128) std::uint8_t shared[];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   float* const scalars = reinterpret_cast<float*>(shared + 2 * Shared::kStage) +
-                         warp * Tile::num_scalars(kWide);
+                         warp * Tile::kScalars;
   auto* const places =
       reinterpret_cast<TokenPlace*>(shared + 2 * Shared::kStage + Shared::kScalars);
   int* const y_rows = reinterpret_cast<int*>(places + kTokens);
@@ -178,26 +193,35 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
   if (tokens.tiles != nullptr) {
     if (tile >= *tokens.num_tiles) return;
     const SlotTile of = tokens.tiles[tile];
-    expert_offset = static_cast<std::size_t>(of.expert) * w.expert_stride;
+    expert_offset = static_cast<std::size_t>(of.expert) * matrices.expert_stride;
     begin = of.begin;
     count = of.count;
   }
+#pragma unroll 1
   for (int t = static_cast<int>(threadIdx.x); t < kTokens; t += kWarps * kWarp) {
     const int at = begin + min(t, count - 1);
     const int row = tokens.slots != nullptr ? tokens.slots[at] : at;
     y_rows[t] = row;
-    const auto x_at = static_cast<std::size_t>(row / tokens.slots_per_row) * x.stride;
-    places[t] = {x.q + x_at, x.d + x_at / 32};
+    const int x_row = tokens.slots_per_row == 1 ? row : row / tokens.slots_per_row;
+    const auto x_at = static_cast<std::size_t>(x_row) * x.stride;
+    places[t] = {x.q + x_at, x.scales + x_at / 32};
   }
   __syncthreads();
 
-  // This warp's first group of 8 rows, and its matrix.
+  // This block's matrix and rows of it; this warp's first group of 8 rows.
   constexpr int kWarpsOfMatrix = kSwiglu ? kWarps / 2 : kWarps;
-  const int group = (static_cast<int>(blockIdx.x) * kWarpsOfMatrix + warp % kWarpsOfMatrix) * 2;
-  const int last_group = w.rows / 8 - 1;
-  const int super_blocks = w.super_blocks();
-  const std::uint8_t* matrix = (kSwiglu && warp >= kWarpsOfMatrix ? up_data : w.data) +
-                               expert_offset;
+  int row_block = static_cast<int>(blockIdx.x);
+  int which = kSwiglu ? warp / kWarpsOfMatrix : 0;
+  if constexpr (!kSwiglu) {
+    while (which + 1 < kMaxMatrices && row_block >= matrices.blocks[which]) {
+      row_block -= matrices.blocks[which++];
+    }
+  }
+  const int num_rows = matrices.rows[which];
+  const int group = (row_block * kWarpsOfMatrix + warp % kWarpsOfMatrix) * 2;
+  const int last_group = num_rows / 8 - 1;
+  const int super_blocks = matrices.super_blocks;
+  const std::uint8_t* matrix = matrices.data[which] + expert_offset;
   const auto group_bytes = static_cast<std::size_t>(super_blocks) * Tile::kBytes;
   const std::uint8_t* first_tiles =
       matrix + static_cast<std::size_t>(min(group, last_group)) * group_bytes;
@@ -226,19 +250,19 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
     const std::uint8_t* const tiles =
         stage + Shared::kQ + Shared::kScales + 2 * warp * Tile::kSharedBytes;
     __syncwarp();  // All have read the last ones.
-    Tile::template row_scalars<kWide>(tiles, 0, scalars, lane);
-    Tile::template row_scalars<kWide>(tiles + Tile::kSharedBytes, 1, scalars, lane);
+    Tile::row_scalars(tiles, 0, scalars, lane);
+    Tile::row_scalars(tiles + Tile::kSharedBytes, 1, scalars, lane);
     __syncwarp();
     Tile weights;
-    weights.template load<kWide>(tiles, scalars, lane);
-    add_super_block<Tile, kTokens, Shared::kScaleStride, kWide>(
+    weights.load(tiles, scalars, lane);
+    add_super_block<Tile, kTokens, Shared::kScaleStride, kShifted>(
         weights, stage, stage + Shared::kQ, count, lane, sum);
   }
 
   const int g = lane / 4;
   const int p = lane % 4;
   if constexpr (!kSwiglu) {
-    float* const first = y + 8 * group + g;
+    float* const first = matrices.y[which] + 8 * group + g;
 #pragma unroll
     for (int n = 0; n < kTokens / 8; ++n) {
 #pragma unroll
@@ -246,7 +270,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
         const int t = 8 * n + 2 * p + c;
         if (t >= count) continue;
         float* const to =
-            first + static_cast<std::size_t>(y_rows[t]) * static_cast<std::size_t>(w.rows);
+            first + static_cast<std::size_t>(y_rows[t]) * static_cast<std::size_t>(num_rows);
         if (group <= last_group) to[0] = sum[n][c];
         if (group < last_group) to[8] = sum[n][2 + c];
       }
@@ -270,12 +294,12 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
     __syncthreads();
     // A warp a token's block of 32 rows.
     constexpr int kBlocks = kRows / 32;
-    const int first_block = static_cast<int>(blockIdx.x) * kBlocks;
+    const int first_block = row_block * kBlocks;
     for (int i = warp; i < count * kBlocks; i += kWarps) {
       const int t = i / kBlocks;
       const int b = i % kBlocks;
       const int row = 32 * (first_block + b);
-      if (row >= w.rows) continue;
+      if (row >= num_rows) continue;
       const float* from = values + t * kStride + 32 * b + lane;
       quantize_tensor_block(swiglu_device(from[0], from[kTokens * kStride]), lane, y_rows[t],
                             first_block + b, quantized);
@@ -283,19 +307,39 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
   }
 }
 
-template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kWide>
-void launch_tensor_matmul(const Stream& stream, const DeviceMatrix& weight,
-                          const std::uint8_t* up_data, const TensorActivations& x,
-                          std::size_t num_tiles, const TensorTokens& tokens, float* y,
-                          const TensorActivations& quantized) {
-  using Shared = TensorShared<kType, kWarps, kTokens, kWide>;
-  CHECK(x.stride == DeviceActivations::stride_for(weight.columns));
+// What is multiplied: one to three weights with their results, or gate and up.
+struct TensorProduct {
+  const DeviceMatrix* weights[kMaxMatrices] = {};
+  float* y[kMaxMatrices] = {};
+};
+
+template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kShifted>
+void launch_tensor_matmul(const Stream& stream, const TensorProduct& product,
+                          const TensorActivations& x, std::size_t num_tiles,
+                          const TensorTokens& tokens, const TensorActivations& quantized) {
+  using Shared = TensorShared<kType, kWarps, kTokens>;
+  constexpr unsigned kRows = (kSwiglu ? 8 : 16) * kWarps;
+  const DeviceMatrix& first = *product.weights[0];
+  CHECK(x.stride == DeviceActivations::stride_for(first.columns));
   CHECK(num_tiles <= 65535);
-  const dim3 grid(blocks_for(weight.rows, (kSwiglu ? 8 : 16) * kWarps),
-                  static_cast<unsigned>(num_tiles));
-  Launch{grid, dim3(kWarps * kWarp), Shared::kBytes, false, true}(
-      stream, tensor_matmul_kernel<kType, kWarps, kTokens, kMinBlocks, kSwiglu, kWide>,
-      MatrixArgument(weight), up_data, x, tokens, y, quantized);
+  TensorMatrices matrices;
+  matrices.super_blocks = static_cast<int>(first.columns / 256);
+  matrices.expert_stride = first.expert_stride;
+  unsigned blocks = 0;
+  for (int i = 0; i < kMaxMatrices && product.weights[i] != nullptr; ++i) {
+    const DeviceMatrix& weight = *product.weights[i];
+    CHECK(weight.type == kType && weight.columns == first.columns);
+    matrices.data[i] = weight.data;
+    matrices.y[i] = product.y[i];
+    matrices.rows[i] = static_cast<int>(weight.rows);
+    const unsigned of_matrix = blocks_for(weight.rows, kRows);
+    matrices.blocks[i] = static_cast<int>(of_matrix);
+    if (!kSwiglu || i == 0) blocks += of_matrix;
+  }
+  Launch{dim3(blocks, static_cast<unsigned>(num_tiles)), dim3(kWarps * kWarp), Shared::kBytes,
+         false, true}(stream,
+                      tensor_matmul_kernel<kType, kWarps, kTokens, kMinBlocks, kSwiglu, kShifted>,
+                      matrices, x, tokens, quantized);
 }
 
 }  // namespace

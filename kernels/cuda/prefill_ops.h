@@ -5,22 +5,29 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/cuda/ops.h"
 
 namespace refute::cuda {
 
+// A block of 32 activations: d, and the sum of its q.
+struct alignas(8) BlockScale {
+  float d;
+  float sum;
+};
+
 // Quantized activations (quant/activations.h) in the order in which the tensor cores take them,
 // rows padded with zeros to whole super-blocks: of the blocks 2j and 2j + 1 of a row, byte
 // 64 j + 16 p + 8 b + 4 h + i is element 16 h + 4 p + i of block 2j + b.
 struct TensorActivations {
-  std::int8_t* q = nullptr;  // [rows, stride]
-  float* d = nullptr;        // [rows, stride / 32]
-  std::size_t stride = 0;    // Elements, a multiple of 256.
+  std::int8_t* q = nullptr;      // [rows, stride]
+  BlockScale* scales = nullptr;  // [rows, stride / 32]
+  std::size_t stride = 0;        // Elements, a multiple of 256.
 };
 
 // Slots by expert, in tiles of at most kTensorTokens.
-inline constexpr int kTensorTokens = 64;
+inline constexpr int kTensorTokens = 72;
 struct TensorSlots {
   std::int32_t* slots = nullptr;  // [num_slots], grouped by expert, ascending in each.
   SlotTile* tiles = nullptr;      // [max_tiles]
@@ -37,6 +44,9 @@ bool has_tensor_product(const DeviceMatrix& weight);
 // The same for a pair that is multiplied with one x.
 bool has_tensor_swiglu(const DeviceMatrix& gate_proj, const DeviceMatrix& up_proj);
 
+// y[i] [num_tokens, rows of weights[i]] for one to three weights of the same columns.
+void tensor_matmuls(const Stream& stream, std::span<const DeviceMatrix* const> weights,
+                    const TensorActivations& x, std::size_t num_tokens, std::span<float* const> y);
 // y [num_tokens, rows]
 void tensor_matmul(const Stream& stream, const DeviceMatrix& weight, const TensorActivations& x,
                    std::size_t num_tokens, float* y);
@@ -89,7 +99,7 @@ bool has_prefill_heads(const AttentionShape& shape);
 void prefill_heads(const Stream& stream, const AttentionShape& shape, const PrefillHeads& heads,
                    std::size_t num_tokens, float epsilon, DecodeState* state);
 
-// Attention, to y (or null) and quantized. Shapes: head_dim 128, 8 query heads a key-value head.
+// Attention, to y and quantized. Shapes: head_dim 128, 8 query heads a key-value head.
 bool has_prefill_attention(const AttentionShape& shape);
 void prefill_attention(const Stream& stream, const AttentionShape& shape, const float* q,
                        const std::uint16_t* k, const std::uint16_t* v, const std::int32_t* position,

@@ -35,7 +35,10 @@ __device__ inline void quantize_tensor_block(float x, int lane, int row, int b,
   const std::size_t at = static_cast<std::size_t>(row) * to.stride;
   const int place = 64 * (b / 2) + 16 * (lane % 16 / 4) + 8 * (b % 2) + 4 * (lane / 16) + lane % 4;
   to.q[at + static_cast<std::size_t>(place)] = static_cast<std::int8_t>(value);
-  if (lane == 0) to.d[at / 32 + static_cast<std::size_t>(b)] = d;
+  const int sum = __reduce_add_sync(kAllLanes, value);
+  if (lane == 0) {
+    to.scales[at / 32 + static_cast<std::size_t>(b)] = {d, __int2float_rn(sum)};
+  }
 }
 
 }  // namespace

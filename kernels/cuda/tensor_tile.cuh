@@ -9,10 +9,8 @@
 // the exact dot of that block. It starts from the bits of 1.5 * 2^23: as a float the result is that
 // number plus the dot, and one subtraction converts it. |dot| < 2^22: 16 * 15 * 127 * 32 (Q4_K,
 // upper nibbles taken in place) and 4 * 32 * 127 * 16 (Q6_K). The factors 16 and 4 are taken out of
-// the block's scale, which is exact, as d * scale is (11 and at most 8 bits).
-//
-// min * sum of Q4_K is a product too, of min in every column: so no sums are read, and its
-// conversion and the factor dmin are one fma, since dmin * 1.5 * 2^23 is exact.
+// the block's scale, which is exact, as d * scale and dmin * min are (11 and at most 8 bits): so
+// v[b] of Q4_K is fma(d * scale, dot, -(dmin * min * sum)), each product rounded once at most.
 //
 // Thread 4 g + p has, of A, rows g and g + 8, columns 4p .. 4p + 3 of both halves of a block; of B,
 // the same columns of token g; of the product, those rows x tokens 2p and 2p + 1.
@@ -31,45 +29,33 @@ namespace {
 constexpr int kMagicBits = 0x4b400000;
 constexpr float kMagic = 12582912.0f;
 
-// float(dot) of an accumulator that started from kMagicBits.
-__device__ inline float dot_of(int accumulator) {
-  return __fsub_rn(__int_as_float(accumulator), kMagic);
+// float(dot) of an accumulator that started from start_of<kShifted>().
+template <bool kShifted>
+constexpr int start_of() {
+  return kShifted ? kMagicBits : 0;
 }
-
-// A float that is 1.5 * 2^23 plus an integer.
-__device__ inline float shifted(int accumulator) { return __int_as_float(accumulator); }
+template <bool kShifted>
+__device__ inline float dot_of(int accumulator) {
+  if constexpr (kShifted) return __fsub_rn(__int_as_float(accumulator), kMagic);
+  return __int2float_rn(accumulator);
+}
 
 // Keeps a value in its register: the compiler would rather compute it again for every product.
 __device__ inline void keep(unsigned& value) { asm volatile("" : "+r"(value)); }
 
 // 32 columns, unsigned weights.
-__device__ inline void product_32(const unsigned* a, unsigned b0, unsigned b1, int* c) {
+__device__ inline void product_32(const unsigned* a, unsigned b0, unsigned b1, int start, int* c) {
   asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%10, %10, %10, %10};"
       : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(kMagicBits));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(start));
 }
-// 16 columns.
-template <bool kUnsigned>
-__device__ inline void product_16(unsigned a0, unsigned a1, unsigned b, int* c) {
-  if constexpr (kUnsigned) {
-    asm("mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
-        "{%7, %7, %7, %7};"
-        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-        : "r"(a0), "r"(a1), "r"(b), "r"(kMagicBits));
-  } else {
-    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
-        "{%7, %7, %7, %7};"
-        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
-        : "r"(a0), "r"(a1), "r"(b), "r"(kMagicBits));
-  }
-}
-// 16 more.
-__device__ inline void add_product_16(unsigned a0, unsigned a1, unsigned b, int* c) {
-  asm("mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
-      "{%0, %1, %2, %3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a0), "r"(a1), "r"(b));
+// 16 columns, signed weights.
+__device__ inline void product_16(unsigned a0, unsigned a1, unsigned b, int start, int* c) {
+  asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+      "{%7, %7, %7, %7};"
+      : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+      : "r"(a0), "r"(a1), "r"(b), "r"(start));
 }
 
 // In shared memory, the 16-byte piece of lane 4 r + j of a tile's array stands at place
@@ -84,10 +70,8 @@ struct TensorTile<TensorType::kQ4_K> {
   static constexpr int kBytes = 1152;        // In global memory
   static constexpr int kSharedBytes = 1152;  // and in shared memory, a multiple of 64.
   unsigned a[8][4];
-  float scale[2][8];   // d * scale of a block, row g, then row g + 8.
-  unsigned min[8][4];  // Four times in a word, for rows g and g + 8, and again where kWide.
-  float dmin[2];
-  float shift[2];  // dmin * 1.5 * 2^23
+  float scale[2][8];    // d * scale of a block, row g, then row g + 8.
+  float minimum[2][8];  // dmin * min
 
   __device__ static void copy(const std::uint8_t* tile, std::uint8_t* to, int lane) {
 #pragma unroll
@@ -97,77 +81,39 @@ struct TensorTile<TensorType::kQ4_K> {
     if (lane < 8) copy_16(to + 1024 + 16 * lane, tile + 1024 + 16 * lane);
   }
 
-  // In shared memory, words: scales [16 rows][8 and 4 of padding], minimums [8][8 blocks][rows r and
-  // r + 8, in wide form twice] and 4 of padding, [16 rows] dmin and shift.
-  static constexpr int kScaleStride = 12;
-  static constexpr int min_stride(bool wide) { return (wide ? 32 : 16) + 4; }
-  static constexpr int num_scalars(bool wide) {
-    return 16 * kScaleStride + 8 * min_stride(wide) + 32;
-  }
+  // In shared memory [16 rows][d * scale and dmin * min of 8 blocks, and 4 of padding].
+  static constexpr int kScaleStride = 20;
+  static constexpr int kScalars = 16 * kScaleStride;
 
   // Those of tile t by a warp.
-  template <bool kWide>
   __device__ static void row_scalars(const std::uint8_t* tile, int t, float* scalars, int lane) {
     const int r = lane / 4;
     const int p = lane % 4;
     UnpackedWithMin header;
     header.unpack_header(*reinterpret_cast<const uint4*>(tile + 1024 + 16 * r), p);
-    *reinterpret_cast<float2*>(scalars + kScaleStride * (8 * t + r) + 2 * p) = {
+    *reinterpret_cast<float4*>(scalars + kScaleStride * (8 * t + r) + 4 * p) = {
         __fmul_rn(header.d, __int2float_rn(header.scale[0])),
-        __fmul_rn(__fmul_rn(header.d, 0.0625f), __int2float_rn(header.scale[1]))};
-    auto* const mins =
-        reinterpret_cast<unsigned*>(scalars + 16 * kScaleStride + min_stride(kWide) * r);
-#pragma unroll
-    for (int b = 0; b < 2; ++b) {
-      const unsigned four = __byte_perm(static_cast<unsigned>(header.min[b]), 0u, 0u);
-      if constexpr (kWide) {
-        mins[4 * (2 * p + b) + t] = four;
-        mins[4 * (2 * p + b) + t + 2] = four;
-      } else {
-        mins[2 * (2 * p + b) + t] = four;
-      }
-    }
-    if (p == 0) {
-      float* const to = scalars + 16 * kScaleStride + 8 * min_stride(kWide) + 2 * (8 * t + r);
-      *reinterpret_cast<float2*>(to) = {header.dmin, __fmul_rn(header.dmin, kMagic)};
-    }
+        __fmul_rn(header.dmin, __int2float_rn(header.min[0])),
+        __fmul_rn(__fmul_rn(header.d, 0.0625f), __int2float_rn(header.scale[1])),
+        __fmul_rn(header.dmin, __int2float_rn(header.min[1]))};
   }
 
   // tiles: both in shared memory; scalars: of the 16 rows.
-  template <bool kWide>
   __device__ void load(const std::uint8_t* tiles, const float* scalars, int lane) {
     const int g = lane / 4;
     const int p = lane % 4;
     const int first = 16 * piece_place(4 * g) + 4 * p;
-    const float* const mins = scalars + 16 * kScaleStride + min_stride(kWide) * g;
-#pragma unroll
-    for (int b = 0; b < 8; b += kWide ? 1 : 2) {
-      const uint4 of = *reinterpret_cast<const uint4*>(mins + (kWide ? 4 : 2) * b);
-      min[b][0] = of.x;
-      min[b][1] = of.y;
-      if constexpr (kWide) {
-        min[b][2] = of.z;
-        min[b][3] = of.w;
-      } else {
-        min[b + 1][0] = of.z;
-        min[b + 1][1] = of.w;
-      }
-    }
 #pragma unroll
     for (int t = 0; t < 2; ++t) {
-      const float* const row = scalars + kScaleStride * (8 * t + g);
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const float4 of = *reinterpret_cast<const float4*>(row + 4 * j);
-        scale[t][4 * j] = of.x;
-        scale[t][4 * j + 1] = of.y;
-        scale[t][4 * j + 2] = of.z;
-        scale[t][4 * j + 3] = of.w;
+      for (int j = 0; j < 4; ++j) {
+        const float4 of =
+            *reinterpret_cast<const float4*>(scalars + kScaleStride * (8 * t + g) + 4 * j);
+        scale[t][2 * j] = of.x;
+        minimum[t][2 * j] = of.y;
+        scale[t][2 * j + 1] = of.z;
+        minimum[t][2 * j + 1] = of.w;
       }
-      const float2 of = *reinterpret_cast<const float2*>(
-          scalars + 16 * kScaleStride + 8 * min_stride(kWide) + 2 * (8 * t + g));
-      dmin[t] = of.x;
-      shift[t] = of.y;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const std::uint8_t* from = tiles + t * kSharedBytes + (first ^ (16 * j));
@@ -183,22 +129,18 @@ struct TensorTile<TensorType::kQ4_K> {
     }
   }
 
-  // The products of block b; b0, b1: activations of both of its halves.
-  template <bool kWide>
-  __device__ void start(int b, unsigned b0, unsigned b1, int* c) const {
-    product_32(a[b], b0, b1, c);
-    if constexpr (kWide) {
-      product_32(min[b], b0, b1, c + 4);
-    } else {
-      product_16<true>(min[b][0], min[b][1], b0, c + 4);
-      add_product_16(min[b][0], min[b][1], b1, c + 4);
-    }
+  // The product of block b; b0, b1: activations of both of its halves.
+  static constexpr int kProducts = 4;
+  __device__ void start(int b, unsigned b0, unsigned b1, int from, int* c) const {
+    product_32(a[b], b0, b1, from, c);
   }
-  __device__ void finish(int b, const int* c, float* v) const {
+  // sums: of tokens 2p and 2p + 1.
+  template <bool kShifted>
+  __device__ void finish(int b, const int* c, const float* sums, float* v) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float minimum = __fmaf_rn(dmin[i / 2], shifted(c[4 + i]), -shift[i / 2]);
-      v[i] = __fmaf_rn(scale[i / 2][b], dot_of(c[i]), -minimum);
+      v[i] = __fmaf_rn(scale[i / 2][b], dot_of<kShifted>(c[i]),
+                       -__fmul_rn(minimum[i / 2][b], sums[i % 2]));
     }
   }
 };
@@ -221,15 +163,13 @@ struct TensorTile<TensorType::kQ6_K> {
 
   // In shared memory [16 rows][16 scales and 4 of padding].
   static constexpr int kScaleStride = 20;
-  static constexpr int num_scalars(bool /*wide*/) { return 16 * kScaleStride; }
-  template <bool kWide>
+  static constexpr int kScalars = 16 * kScaleStride;
   __device__ static void row_scalars(const std::uint8_t* tile, int t, float* scalars, int lane) {
     const char4 of = *reinterpret_cast<const char4*>(tile + 1536 + 4 * lane);
     *reinterpret_cast<float4*>(scalars + kScaleStride * (8 * t + lane / 4) + 4 * (lane % 4)) = {
         __int2float_rn(of.x), __int2float_rn(of.y), __int2float_rn(of.z), __int2float_rn(of.w)};
   }
 
-  template <bool kWide>
   __device__ void load(const std::uint8_t* tiles, const float* scalars, int lane) {
     const int g = lane / 4;
     const int p = lane % 4;
@@ -266,17 +206,19 @@ struct TensorTile<TensorType::kQ6_K> {
     }
   }
 
-  template <bool kWide>
-  __device__ void start(int b, unsigned b0, unsigned b1, int* c) const {
-    product_16<false>(a[b][0], a[b][1], b0, c);
-    product_16<false>(a[b][2], a[b][3], b1, c + 4);
+  static constexpr int kProducts = 8;
+  __device__ void start(int b, unsigned b0, unsigned b1, int from, int* c) const {
+    product_16(a[b][0], a[b][1], b0, from, c);
+    product_16(a[b][2], a[b][3], b1, from, c + 4);
   }
-  __device__ void finish(int b, const int* c, float* v) const {
+  template <bool kShifted>
+  __device__ void finish(int b, const int* c, const float* /*sums*/, float* v) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       // Exact: 4 times an integer below 2^24.
-      const float first = __fmul_rn(scale[i / 2][2 * b], dot_of(c[i]));
-      const float sum = __fmaf_rn(scale[i / 2][2 * b + 1], dot_of(c[4 + i]), first);
+      const float first = __fmul_rn(scale[i / 2][2 * b], dot_of<kShifted>(c[i]));
+      const float sum =
+          __fmaf_rn(scale[i / 2][2 * b + 1], dot_of<kShifted>(c[4 + i]), first);
       v[i] = __fmul_rn(d[i / 2], sum);
     }
   }

@@ -126,7 +126,7 @@ struct Activations {
   DeviceBuffer<float> x;
   DeviceBuffer<std::int8_t> q, tensor_q;
   DeviceBuffer<ActivationMeta> meta;
-  DeviceBuffer<float> scales;
+  DeviceBuffer<BlockScale> scales;
   std::size_t rows, columns;
   DeviceActivations plain;
   TensorActivations tensor;
@@ -136,11 +136,11 @@ struct Activations {
     q = allocate<std::int8_t>(rows * plain.stride);
     tensor_q = allocate<std::int8_t>(rows * plain.stride);
     meta = allocate<ActivationMeta>(rows * plain.stride / 32);
-    scales = allocate<float>(rows * plain.stride / 32);
+    scales = allocate<BlockScale>(rows * plain.stride / 32);
     plain.q = q.data();
     plain.meta = meta.data();
     tensor.q = tensor_q.data();
-    tensor.d = scales.data();
+    tensor.scales = scales.data();
   }
   void fill(const Context& context, const std::vector<float>& values) {
     x = upload(context, values);
@@ -325,14 +325,13 @@ void products(const Context& context, const Layer& layer, std::size_t num_tokens
     };
     dense("qkv", layer.qkv, x);
     dense("o_proj", layer.o_proj, heads);
-    if (!has_variant_slots(v.variant)) continue;
     {
       const auto run = [&] {
         variant_swiglu_slots(v.variant, context, layer.gate.matrix, layer.up.matrix, x.tensor,
                              kChosen, slots.tensor, num_slots, kExperts, inner.tensor);
       };
       poison(context, inner.tensor.q, inner.tensor_q.bytes());
-      poison(context, inner.tensor.d, inner.scales.bytes());
+      poison(context, inner.tensor.scales, inner.scales.bytes());
       run();
       report("gate, up, swiglu", v.name, num_tokens, median_us(context, run), 2 * expert_macs);
     }
@@ -395,7 +394,7 @@ void rows(const Context& context, std::size_t num_tokens) {
     expect_same(context, what, norm.data(), norm_plain.data(), norm.size());
     expect_same(context, what, hidden.data(), hidden_plain.data(), norm.size(), true);
     expect_same(context, what, x.tensor.q, again.tensor.q, norm.size(), true);
-    expect_same(context, what, x.tensor.d, again.tensor.d, norm.size() / 32, true);
+    expect_same(context, what, x.tensor.scales, again.tensor.scales, norm.size() / 32, true);
   };
   check_norm("norm", none);
   check_norm("add, norm", adds);
@@ -515,7 +514,7 @@ void attention(const Context& context, std::size_t first, std::size_t num_tokens
   Activations attended(num_tokens, shape.query_size());
   poison(context, y.data(), y.bytes());
   poison(context, attended.tensor.q, attended.tensor_q.bytes());
-  poison(context, attended.tensor.d, attended.scales.bytes());
+  poison(context, attended.tensor.scales, attended.scales.bytes());
   prefill_attention(context, shape, q.data(), k.data(), v.data(), &state.data()->position, num_tokens,
                     y.data(), attended.tensor);
   char name[100];
@@ -534,12 +533,12 @@ void attention(const Context& context, std::size_t first, std::size_t num_tokens
     Activations again(num_tokens, shape.query_size());
     tensor_quantize(context, y.data(), num_tokens, shape.query_size(), again.tensor);
     expect_same(context, name, attended.tensor.q, again.tensor.q, q_values.size(), true);
-    expect_same(context, name, attended.tensor.d, again.tensor.d, q_values.size() / 32, true);
+    expect_same(context, name, attended.tensor.scales, again.tensor.scales, q_values.size() / 32, true);
     return;
   }
   report(name, "", num_tokens, median_us(context, [&] {
            prefill_attention(context, shape, q.data(), k.data(), v.data(), &state.data()->position,
-                             num_tokens, nullptr, attended.tensor);
+                             num_tokens, y.data(), attended.tensor);
          }));
 }
 
