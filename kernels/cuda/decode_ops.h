@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/attention_shape.h"
 #include "kernels/cuda/ops.h"
@@ -84,6 +85,35 @@ void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLa
 // The part of it in a file of its own.
 void decode_attention(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
                       const LayerCache& cache, const DecodeBuffers& buffers);
+// All layers in one kernel, for shapes that fill the device (kernels/cuda/decode_persistent.cu).
+struct PersistentMatrix {
+  const std::uint8_t* data = nullptr;
+  std::size_t expert_stride = 0;
+  unsigned group_bytes = 0;  // Of 8 rows.
+  unsigned tile_bytes = 0;
+  TensorType type = TensorType::kQ4_K;
+};
+struct PersistentLayer {
+  const float* input_layernorm = nullptr;
+  const float* post_attention_layernorm = nullptr;
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  const float* router = nullptr;
+  std::uint16_t* k_cache = nullptr;
+  std::uint16_t* v_cache = nullptr;
+  PersistentMatrix qkv[3];
+  PersistentMatrix o_proj;
+  PersistentMatrix gate_up[2];
+  PersistentMatrix down_proj;
+};
+bool can_persist(const Stream& stream, const DecodeShape& shape,
+                 std::span<const DeviceLayer> layers);
+PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cache);
+// hidden, in place, through all layers. on_device: their persistent_layer, in device memory;
+// barrier: a word there that was 0 at first and that nobody else writes. Precondition: can_persist.
+void decode_layers(const Stream& stream, const DecodeShape& shape,
+                   std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
+                   unsigned* barrier, const DecodeBuffers& buffers);
 // logits = lm_head (norm (hidden)). Precondition: can_fuse_lm_head.
 void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
                     const DeviceMatrix& lm_head, const DecodeBuffers& buffers);

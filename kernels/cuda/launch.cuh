@@ -18,6 +18,7 @@ struct Launch {
   bool overlap = false;
   bool large_shared = false;  // Static and dynamic together may pass 48 KiB.
   unsigned cluster = 1;       // Blocks of a cluster, along x.
+  bool cooperative = false;   // All blocks run at once.
 
   template <typename... Parameters, typename... Arguments>
   void operator()(const Stream& stream, void (*kernel)(Parameters...),
@@ -27,7 +28,7 @@ struct Launch {
       CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(shared_bytes)));
     }
-    cudaLaunchAttribute attributes[2] = {};
+    cudaLaunchAttribute attributes[3] = {};
     unsigned count = 0;
     if (overlap) {
       attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -42,6 +43,10 @@ struct Launch {
     config.blockDim = block;
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream.handle;
+    if (cooperative) {
+      attributes[count].id = cudaLaunchAttributeCooperative;
+      attributes[count++].val.cooperative = 1;
+    }
     config.attrs = attributes;
     config.numAttrs = count;
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));

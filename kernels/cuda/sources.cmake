@@ -8,6 +8,7 @@ if(REFUTE_HAVE_CUDA)
     cuda/bandwidth.cu
     cuda/decode.cu
     cuda/decode_attention.cu
+    cuda/decode_persistent.cu
     cuda/elementwise.cu
     cuda/matmul.cu
     cuda/prefill_matmul.cu

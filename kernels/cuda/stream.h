@@ -24,7 +24,7 @@ struct Stream {
   cudaStream_t handle = nullptr;
   int num_multiprocessors = 0;
   bool has_clusters = false;
-  std::size_t max_shared_bytes = 0;  // Of a block.
+  std::size_t max_shared_bytes = 0;    // Of a block.
   mutable std::uint64_t launches = 0;  // Kernels launched so far.
 };
 
