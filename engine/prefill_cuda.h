@@ -1,6 +1,6 @@
-// Calls of many tokens on the GPU (kernels/cuda/prefill_ops.h): the layers of forward_cuda.h's plain
-// path with the same bits, the products on tensor cores and everything else in fewer passes. Only
-// in builds with CUDA.
+// Calls of many tokens on the GPU (kernels/cuda/prefill_ops.h): the layers of forward_cuda.h's
+// plain path with the same bits, the products on tensor cores and everything else in fewer passes.
+// Only in builds with CUDA.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ struct PrefillCall {
   const Context& context;
   const Config& config;
   std::size_t num_tokens;
-  const CallBuffers& buffers;         // Its hidden is the input and becomes the output.
-  const SequenceBuffers& sequence;    // state->position is that of the first token.
+  const CallBuffers& buffers;       // Its hidden is the input and becomes the output.
+  const SequenceBuffers& sequence;  // state->position is that of the first token.
 };
 
 // All layers. What is not finite sets the flags of *sequence.state, as the plain path does.

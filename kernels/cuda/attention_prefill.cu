@@ -1,13 +1,13 @@
 // Attention of calls of many tokens. Contract: kernels/attention.h.
 //
 // Grid: (key-value heads, tiles of 16 tokens, the longest first). Block: 256 threads; its 128 rows
-// are the 8 query heads of a key-value head for each of the 16 tokens. Shared: 200 KiB: the queries,
-// a chunk's keys and then its values as float32, its scores.
-// Moves: a chunk's keys and values once for 128 rows, from the second-level cache. Bound by float32
-// arithmetic, 272 operations and a tenth more a row and position, and nearly so by shared memory.
-// Numerics: float32 against float16; bitwise equal to cpu::attention. Where scores are computed, a
-// thread has the lanes i and i + 8 of the 16-lane dot for 8 rows, whose queries stay in registers;
-// 8 threads add theirs up as the contract's tree does, each for another row.
+// are the 8 query heads of a key-value head for each of the 16 tokens. Shared: 200 KiB: the
+// queries, a chunk's keys and then its values as float32, its scores. Moves: a chunk's keys and
+// values once for 128 rows, from the second-level cache. Bound by float32 arithmetic, 272
+// operations and a tenth more a row and position, and nearly so by shared memory. Numerics: float32
+// against float16; bitwise equal to cpu::attention. Where scores are computed, a thread has the
+// lanes i and i + 8 of the 16-lane dot for 8 rows, whose queries stay in registers; 8 threads add
+// theirs up as the contract's tree does, each for another row.
 #include <cmath>
 
 #include "kernels/check.h"
@@ -62,9 +62,8 @@ struct Keys {
       for (int u = 0; u < 4; ++u) {
         pieces[step][u] = {};
         if (p < kv_len) {
-          pieces[step][u] =
-              *reinterpret_cast<const uint4*>(k + static_cast<std::size_t>(p) * stride +
-                                              static_cast<std::size_t>(32 * v + 8 * u));
+          pieces[step][u] = *reinterpret_cast<const uint4*>(
+              k + static_cast<std::size_t>(p) * stride + static_cast<std::size_t>(32 * v + 8 * u));
         }
       }
     }
@@ -141,8 +140,8 @@ __device__ inline void score_token(int token, float scale, Shared& shared) {
     for (int v = 0; v < 4; ++v) {
 #pragma unroll
       for (int two = 0; two < 2; ++two) {
-        const float4 k = *reinterpret_cast<const float4*>(shared.kv[p + 4 * two] + 32 * v +
-                                                          4 * (turned ^ v));
+        const float4 k =
+            *reinterpret_cast<const float4*>(shared.kv[p + 4 * two] + 32 * v + 4 * (turned ^ v));
 #pragma unroll
         for (int n = 0; n < 8; ++n) {
           even[two][n] = __fmaf_rn(q[n][v].x, k.x, v == 0 ? 0.0f : even[two][n]);
@@ -251,7 +250,8 @@ __device__ inline void add_position(const Shared& shared, int p, int first_row, 
 __global__ void __launch_bounds__(kThreads, 1)
     attention_prefill_kernel(const float* q, const std::uint16_t* k, const std::uint16_t* v,
                              const std::int32_t* position, int num_tokens, int num_heads,
-                             std::size_t stride, float scale, float* y, TensorActivations quantized) {
+                             std::size_t stride, float scale, float* y,
+                             TensorActivations quantized) {
   extern __shared__ __align__(16) std::uint8_t dynamic[];
   Shared& shared = *reinterpret_cast<Shared*>(dynamic);
   const int kv_head = static_cast<int>(blockIdx.x);
@@ -275,9 +275,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     float4 value{};
     if (t < num_tokens) {
       value = *reinterpret_cast<const float4*>(
-          q + (static_cast<std::size_t>(t) * static_cast<std::size_t>(num_heads) +
-               static_cast<std::size_t>(kGroup * kv_head + row % kGroup)) *
-                  kHeadDim +
+          q +
+          (static_cast<std::size_t>(t) * static_cast<std::size_t>(num_heads) +
+           static_cast<std::size_t>(kGroup * kv_head + row % kGroup)) *
+              kHeadDim +
           static_cast<std::size_t>(c));
     }
     const int m = c / 8;
@@ -293,12 +294,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int first_column = 4 * (static_cast<int>(threadIdx.x) % 16);  // and 4 + 4 columns.
   // This thread's results, which take more registers than the scores leave.
   const bool has_rows = first_token + row_token < num_tokens;
-  float* const mine = y +
-                      (static_cast<std::size_t>(first_token + row_token) *
-                           static_cast<std::size_t>(num_heads) +
-                       static_cast<std::size_t>(kGroup * kv_head)) *
-                          kHeadDim +
-                      static_cast<std::size_t>(first_column);
+  float* const mine =
+      y +
+      (static_cast<std::size_t>(first_token + row_token) * static_cast<std::size_t>(num_heads) +
+       static_cast<std::size_t>(kGroup * kv_head)) *
+          kHeadDim +
+      static_cast<std::size_t>(first_column);
   for (int chunk = 0; chunk * kChunk < longest; ++chunk) {
     const int first = chunk * kChunk;
     __syncthreads();
@@ -369,8 +370,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       for (int c = 0; c < 8; c += 4) {
         const float4 of = *reinterpret_cast<const float4*>(mine + kHeadDim * n + 16 * c);
         *reinterpret_cast<float4*>(&results[first_row + n][first_column + 16 * c]) = {
-            __fdiv_rn(of.x, sum), __fdiv_rn(of.y, sum), __fdiv_rn(of.z, sum),
-            __fdiv_rn(of.w, sum)};
+            __fdiv_rn(of.x, sum), __fdiv_rn(of.y, sum), __fdiv_rn(of.z, sum), __fdiv_rn(of.w, sum)};
       }
     }
   }
@@ -401,7 +401,8 @@ void prefill_attention(const Stream& stream, const AttentionShape& shape, const 
                        std::size_t num_tokens, float* y, const TensorActivations& quantized) {
   CHECK(has_prefill_attention(shape));
   CHECK(quantized.stride == shape.query_size());
-  const dim3 grid(static_cast<unsigned>(shape.num_key_value_heads), blocks_for(num_tokens, kTokens));
+  const dim3 grid(static_cast<unsigned>(shape.num_key_value_heads),
+                  blocks_for(num_tokens, kTokens));
   Launch{grid, dim3(kThreads), sizeof(Shared), false, true}(
       stream, attention_prefill_kernel, q, k, v, position, static_cast<int>(num_tokens),
       static_cast<int>(shape.num_attention_heads), shape.key_value_size(),

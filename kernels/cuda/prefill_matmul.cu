@@ -1,12 +1,12 @@
 // Products of prefill on the int8 tensor cores. Contract: kernels/matmul.h.
 //
-// Grid: (64 rows of a matrix, or 32 of gate and 32 of up; tiles of up to 72 tokens). Block: 4 warps
-// of 16 rows, three blocks a multiprocessor. Shared: 73 KiB (Q4_K), 82 KiB (Q6_K): two stages of a
-// super-block's weights and activations, the scales of its rows.
-// Moves: weights once per tile of tokens, activations once per 64 rows, from the second-level cache
-// but for the first time. Bound by the ports of the register file: a block of 32 columns of 16 rows
-// x 8 tokens is one product, which occupies them for 6 cycles, and 18 float32 instructions of 1 to
-// 1.5; and nearly so by shared memory (6 of its cycles, for four warps).
+// Grid: (64 rows of a matrix, or 32 of gate and 32 of up; tiles of up to 72 tokens, 16 where
+// experts have few). Block: 4 warps of 16 rows, three or four blocks a multiprocessor. Shared: 73
+// KiB (Q4_K), 82 KiB (Q6_K): two stages of a super-block's weights and activations, the scales of
+// its rows. Moves: weights once per tile of tokens, activations once per 64 rows, from the
+// second-level cache but for the first time. Bound by the ports of the register file: a block of 32
+// columns of 16 rows x 8 tokens is one product, which occupies them for 6 cycles, and 18 float32
+// instructions of 1 to 1.5; and nearly so by shared memory (6 of its cycles, for four warps).
 // Numerics: exact int32 dots, then the operations of kernels/matmul.h; bitwise equal to cpu::.
 // tensor_tile.cuh says why.
 #include <algorithm>
@@ -17,18 +17,31 @@ namespace refute::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kMinBlocks = 3;
 constexpr bool kShifted = true;
+
+template <TensorType kType, bool kSwiglu>
+void launch(const Stream& stream, const TensorProduct& product, const TensorActivations& x,
+            std::size_t tile_tokens, std::size_t num_tiles, const TensorTokens& tokens,
+            const TensorActivations& quantized) {
+  if (tile_tokens == kFewTensorTokens) {
+    launch_tensor_matmul<kType, kWarps, kFewTensorTokens, 3, 4, kSwiglu, kShifted>(
+        stream, product, x, num_tiles, tokens, quantized);
+  } else {
+    launch_tensor_matmul<kType, kWarps, kTensorTokens, 2, 3, kSwiglu, kShifted>(
+        stream, product, x, num_tiles, tokens, quantized);
+  }
+}
 
 template <bool kSwiglu>
 void launch(const Stream& stream, const TensorProduct& product, const TensorActivations& x,
-            std::size_t num_tiles, const TensorTokens& tokens, const TensorActivations& quantized) {
+            std::size_t tile_tokens, std::size_t num_tiles, const TensorTokens& tokens,
+            const TensorActivations& quantized) {
   if (product.weights[0]->type == TensorType::kQ4_K) {
-    launch_tensor_matmul<TensorType::kQ4_K, kWarps, kTensorTokens, kMinBlocks, kSwiglu, kShifted>(
-        stream, product, x, num_tiles, tokens, quantized);
+    launch<TensorType::kQ4_K, kSwiglu>(stream, product, x, tile_tokens, num_tiles, tokens,
+                                       quantized);
   } else {
-    launch_tensor_matmul<TensorType::kQ6_K, kWarps, kTensorTokens, kMinBlocks, kSwiglu, kShifted>(
-        stream, product, x, num_tiles, tokens, quantized);
+    launch<TensorType::kQ6_K, kSwiglu>(stream, product, x, tile_tokens, num_tiles, tokens,
+                                       quantized);
   }
 }
 
@@ -47,8 +60,7 @@ bool has_tensor_swiglu(const DeviceMatrix& gate_proj, const DeviceMatrix& up_pro
 }
 
 void tensor_matmuls(const Stream& stream, std::span<const DeviceMatrix* const> weights,
-                    const TensorActivations& x, std::size_t num_tokens,
-                    std::span<float* const> y) {
+                    const TensorActivations& x, std::size_t num_tokens, std::span<float* const> y) {
   CHECK(weights.size() <= kMaxMatrices && y.size() == weights.size());
   // One launch a type.
   for (const TensorType type : {TensorType::kQ4_K, TensorType::kQ6_K}) {
@@ -61,7 +73,8 @@ void tensor_matmuls(const Stream& stream, std::span<const DeviceMatrix* const> w
       product.y[count++] = y[i];
     }
     if (count == 0) continue;
-    launch<false>(stream, product, x, tiles_of_rows(num_tokens), row_tokens(num_tokens), {});
+    launch<false>(stream, product, x, tensor_tile_tokens(num_tokens, 1), tiles_of_rows(num_tokens),
+                  row_tokens(num_tokens), {});
   }
 }
 
@@ -77,8 +90,9 @@ void tensor_matmul_slots(const Stream& stream, const DeviceMatrix& weight,
                          const TensorSlots& slots, std::size_t num_slots, std::size_t num_experts,
                          float* y) {
   CHECK(has_tensor_product(weight));
-  launch<false>(stream, {{&weight}, {y}}, x, TensorSlots::max_tiles(num_slots, num_experts),
-                slot_tokens(slots, num_slots, slots_per_row), {});
+  launch<false>(stream, {{&weight}, {y}}, x, tensor_tile_tokens(num_slots, num_experts),
+                TensorSlots::max_tiles(num_slots, num_experts),
+                slot_tokens(slots, num_slots, num_experts, slots_per_row), {});
 }
 
 void tensor_swiglu_slots(const Stream& stream, const DeviceMatrix& gate_proj,
@@ -87,9 +101,9 @@ void tensor_swiglu_slots(const Stream& stream, const DeviceMatrix& gate_proj,
                          std::size_t num_experts, const TensorActivations& y) {
   CHECK(has_tensor_swiglu(gate_proj, up_proj));
   CHECK(y.stride == gate_proj.rows);
-  launch<true>(stream, {{&gate_proj, &up_proj}, {}}, x,
+  launch<true>(stream, {{&gate_proj, &up_proj}, {}}, x, tensor_tile_tokens(num_slots, num_experts),
                TensorSlots::max_tiles(num_slots, num_experts),
-               slot_tokens(slots, num_slots, slots_per_row), y);
+               slot_tokens(slots, num_slots, num_experts, slots_per_row), y);
 }
 
 }  // namespace refute::cuda

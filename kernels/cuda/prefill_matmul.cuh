@@ -17,7 +17,7 @@ struct TensorTokens {
   const SlotTile* tiles = nullptr;
   const std::int32_t* num_tiles = nullptr;
   int num_rows = 0;
-  int per_tile = kTensorTokens;  // Without slots.
+  int per_tile = kTensorTokens;  // At most; without slots, in all but the last.
   int slots_per_row = 1;         // x row = slot / slots_per_row.
 };
 
@@ -33,8 +33,15 @@ struct TensorMatrices {
   std::size_t expert_stride = 0;
 };
 
+// An index into a kernel's parameters that would otherwise move them to memory.
+template <typename T>
+__device__ inline T pick(const T (&of)[kMaxMatrices], int i) {
+  return i == 0 ? of[0] : i == 1 ? of[1] : of[2];
+}
+
 inline std::size_t tiles_of_rows(std::size_t num_rows) {
-  return (num_rows + kTensorTokens - 1) / kTensorTokens;
+  const std::size_t most = tensor_tile_tokens(num_rows, 1);
+  return (num_rows + most - 1) / most;
 }
 // Rows in even tiles.
 inline TensorTokens row_tokens(std::size_t num_rows) {
@@ -45,13 +52,14 @@ inline TensorTokens row_tokens(std::size_t num_rows) {
   return tokens;
 }
 inline TensorTokens slot_tokens(const TensorSlots& slots, std::size_t num_slots,
-                                std::size_t slots_per_row) {
+                                std::size_t num_experts, std::size_t slots_per_row) {
   TensorTokens tokens;
   tokens.slots = slots.slots;
   tokens.tiles = slots.tiles;
   tokens.num_tiles = slots.num_tiles;
   tokens.num_rows = static_cast<int>(num_slots);
   tokens.slots_per_row = static_cast<int>(slots_per_row);
+  tokens.per_tile = static_cast<int>(tensor_tile_tokens(num_slots, num_experts));
   return tokens;
 }
 
@@ -62,7 +70,7 @@ struct TokenPlace {
 };
 
 // The parts of shared memory.
-template <TensorType kType, int kWarps, int kTokens>
+template <TensorType kType, int kWarps, int kTokens, int kStages>
 struct TensorShared {
   static constexpr int kScaleStride = 80;  // Bytes: 8 blocks and padding.
   static constexpr int kQ = kTokens * 256;
@@ -72,7 +80,7 @@ struct TensorShared {
   static constexpr int kScalars =
       kWarps * TensorTile<kType>::kScalars * static_cast<int>(sizeof(float));
   static constexpr int kPlaces = kTokens * static_cast<int>(sizeof(TokenPlace));
-  static constexpr int kBytes = 2 * kStage + kScalars + kPlaces + kTokens * 4;
+  static constexpr int kBytes = kStages * kStage + kScalars + kPlaces + kTokens * 4;
   static_assert(kQ % 128 == 0 && kScales % 64 == 0 && kWeights % 64 == 0);
 };
 
@@ -171,19 +179,20 @@ __device__ inline void add_super_block(const Tile& w, const std::uint8_t* q,
 
 // y [slots or tokens, rows], or, for kSwiglu, quantized rows. Block: kWarps x 16 rows (kSwiglu: 8
 // rows of each matrix a warp) and up to kTokens tokens.
-template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kShifted>
+template <TensorType kType, int kWarps, int kTokens, int kStages, int kMinBlocks, bool kSwiglu,
+          bool kShifted>
 __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
     tensor_matmul_kernel(TensorMatrices matrices, TensorActivations x, TensorTokens tokens,
                          TensorActivations quantized) {
   using Tile = TensorTile<kType>;
-  using Shared = TensorShared<kType, kWarps, kTokens>;
+  using Shared = TensorShared<kType, kWarps, kTokens, kStages>;
   extern __shared__ __align__(128) std::uint8_t shared[];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  float* const scalars = reinterpret_cast<float*>(shared + 2 * Shared::kStage) +
-                         warp * Tile::kScalars;
+  float* const scalars =
+      reinterpret_cast<float*>(shared + kStages * Shared::kStage) + warp * Tile::kScalars;
   auto* const places =
-      reinterpret_cast<TokenPlace*>(shared + 2 * Shared::kStage + Shared::kScalars);
+      reinterpret_cast<TokenPlace*>(shared + kStages * Shared::kStage + Shared::kScalars);
   int* const y_rows = reinterpret_cast<int*>(places + kTokens);
 
   const int tile = static_cast<int>(blockIdx.y);
@@ -213,15 +222,15 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
   int row_block = static_cast<int>(blockIdx.x);
   int which = kSwiglu ? warp / kWarpsOfMatrix : 0;
   if constexpr (!kSwiglu) {
-    while (which + 1 < kMaxMatrices && row_block >= matrices.blocks[which]) {
-      row_block -= matrices.blocks[which++];
+    while (which + 1 < kMaxMatrices && row_block >= pick(matrices.blocks, which)) {
+      row_block -= pick(matrices.blocks, which++);
     }
   }
-  const int num_rows = matrices.rows[which];
+  const int num_rows = pick(matrices.rows, which);
   const int group = (row_block * kWarpsOfMatrix + warp % kWarpsOfMatrix) * 2;
   const int last_group = num_rows / 8 - 1;
   const int super_blocks = matrices.super_blocks;
-  const std::uint8_t* matrix = matrices.data[which] + expert_offset;
+  const std::uint8_t* matrix = pick(matrices.data, which) + expert_offset;
   const auto group_bytes = static_cast<std::size_t>(super_blocks) * Tile::kBytes;
   const std::uint8_t* first_tiles =
       matrix + static_cast<std::size_t>(min(group, last_group)) * group_bytes;
@@ -229,11 +238,11 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
       matrix + static_cast<std::size_t>(min(group + 1, last_group)) * group_bytes;
 
   const auto copy_stage = [&](int s) {
-    std::uint8_t* const stage = shared + (s & 1) * Shared::kStage;
+    if (s >= super_blocks) return commit_copies();
+    std::uint8_t* const stage = shared + s % kStages * Shared::kStage;
     copy_activations<kWarps * kWarp, kTokens, Shared::kScaleStride>(places, s, stage,
                                                                     stage + Shared::kQ);
-    std::uint8_t* const to =
-        stage + Shared::kQ + Shared::kScales + 2 * warp * Tile::kSharedBytes;
+    std::uint8_t* const to = stage + Shared::kQ + Shared::kScales + 2 * warp * Tile::kSharedBytes;
     const std::size_t at = static_cast<std::size_t>(s) * Tile::kBytes;
     Tile::copy(first_tiles + at, to, lane);
     Tile::copy(second_tiles + at, to + Tile::kSharedBytes, lane);
@@ -241,12 +250,14 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
   };
 
   float sum[kTokens / 8][4] = {};
-  copy_stage(0);
+#pragma unroll 1
+  for (int s = 0; s + 1 < kStages; ++s) copy_stage(s);
+#pragma unroll 1
   for (int s = 0; s < super_blocks; ++s) {
-    wait_for_copies<0>();
+    wait_for_copies<kStages - 2>();
     __syncthreads();
-    if (s + 1 < super_blocks) copy_stage(s + 1);
-    const std::uint8_t* const stage = shared + (s & 1) * Shared::kStage;
+    copy_stage(s + kStages - 1);
+    const std::uint8_t* const stage = shared + s % kStages * Shared::kStage;
     const std::uint8_t* const tiles =
         stage + Shared::kQ + Shared::kScales + 2 * warp * Tile::kSharedBytes;
     __syncwarp();  // All have read the last ones.
@@ -262,7 +273,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
   const int g = lane / 4;
   const int p = lane % 4;
   if constexpr (!kSwiglu) {
-    float* const first = matrices.y[which] + 8 * group + g;
+    float* const first = pick(matrices.y, which) + 8 * group + g;
 #pragma unroll
     for (int n = 0; n < kTokens / 8; ++n) {
 #pragma unroll
@@ -277,9 +288,10 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
     }
   } else {
     // gate and up [kTokens][rows of the block], in place of the stages.
+    wait_for_copies<0>();
     constexpr int kRows = 16 * kWarpsOfMatrix;
     constexpr int kStride = kRows + 4;
-    static_assert(2 * kTokens * kStride * sizeof(float) <= 2 * Shared::kStage);
+    static_assert(2 * kTokens * kStride * sizeof(float) <= kStages * Shared::kStage);
     __syncthreads();
     float* const values = reinterpret_cast<float*>(shared);
     float* const mine = values + (warp >= kWarpsOfMatrix ? kTokens * kStride : 0);
@@ -313,11 +325,12 @@ struct TensorProduct {
   float* y[kMaxMatrices] = {};
 };
 
-template <TensorType kType, int kWarps, int kTokens, int kMinBlocks, bool kSwiglu, bool kShifted>
+template <TensorType kType, int kWarps, int kTokens, int kStages, int kMinBlocks, bool kSwiglu,
+          bool kShifted>
 void launch_tensor_matmul(const Stream& stream, const TensorProduct& product,
                           const TensorActivations& x, std::size_t num_tiles,
                           const TensorTokens& tokens, const TensorActivations& quantized) {
-  using Shared = TensorShared<kType, kWarps, kTokens>;
+  using Shared = TensorShared<kType, kWarps, kTokens, kStages>;
   constexpr unsigned kRows = (kSwiglu ? 8 : 16) * kWarps;
   const DeviceMatrix& first = *product.weights[0];
   CHECK(x.stride == DeviceActivations::stride_for(first.columns));
@@ -337,9 +350,9 @@ void launch_tensor_matmul(const Stream& stream, const TensorProduct& product,
     if (!kSwiglu || i == 0) blocks += of_matrix;
   }
   Launch{dim3(blocks, static_cast<unsigned>(num_tiles)), dim3(kWarps * kWarp), Shared::kBytes,
-         false, true}(stream,
-                      tensor_matmul_kernel<kType, kWarps, kTokens, kMinBlocks, kSwiglu, kShifted>,
-                      matrices, x, tokens, quantized);
+         false, true}(
+      stream, tensor_matmul_kernel<kType, kWarps, kTokens, kStages, kMinBlocks, kSwiglu, kShifted>,
+      matrices, x, tokens, quantized);
 }
 
 }  // namespace

@@ -26,8 +26,17 @@ struct TensorActivations {
   std::size_t stride = 0;        // Elements, a multiple of 256.
 };
 
-// Slots by expert, in tiles of at most kTensorTokens.
+// Tokens of a tile: few where an expert has few, so that less waits for more.
 inline constexpr int kTensorTokens = 72;
+inline constexpr int kFewTensorTokens = 16;
+// For calls whose `num_rows` rows (of tokens, or slots) share num_groups (1, or the experts).
+inline std::size_t tensor_tile_tokens(std::size_t num_rows, std::size_t num_groups) {
+  constexpr std::size_t kFewRows = 8;
+  const bool few = num_groups > 1 ? num_rows <= kFewRows * num_groups : num_rows <= 128;
+  return static_cast<std::size_t>(few ? kFewTensorTokens : kTensorTokens);
+}
+
+// Slots by expert, in tiles of at most tensor_tile_tokens(num_slots, num_experts).
 struct TensorSlots {
   std::int32_t* slots = nullptr;  // [num_slots], grouped by expert, ascending in each.
   SlotTile* tiles = nullptr;      // [max_tiles]
@@ -35,7 +44,7 @@ struct TensorSlots {
 
   static std::size_t max_tiles(std::size_t num_slots, std::size_t num_experts) {
     const std::size_t used = num_slots < num_experts ? num_slots : num_experts;
-    return used + num_slots / kTensorTokens;
+    return used + num_slots / tensor_tile_tokens(num_slots, num_experts);
   }
 };
 

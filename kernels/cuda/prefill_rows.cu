@@ -39,10 +39,11 @@ __global__ void __launch_bounds__(kLanes)
     if (input.add != nullptr) x = __fadd_rn(x, input.add[at + c]);
     if (input.expert_out != nullptr) {
       float combined = 0.0f;
+#pragma unroll 8
       for (int r = 0; r < k; ++r) {
-        combined = __fmaf_rn(
-            weights[r], outs[static_cast<std::size_t>(r) * static_cast<std::size_t>(size) + c],
-            combined);
+        combined = __fmaf_rn(weights[r],
+                             outs[static_cast<std::size_t>(r) * static_cast<std::size_t>(size) + c],
+                             combined);
       }
       x = __fadd_rn(x, combined);
     }
@@ -78,12 +79,12 @@ constexpr int kHeadWarps = 8;
 
 // A warp a head of a token: of q, then of k, then of v. q in place, k and v to the cache.
 __global__ void __launch_bounds__(kHeadWarps* kWarp)
-    heads_kernel(PrefillHeads heads, int num_tokens, int num_heads, int num_kv_heads,
-                 float epsilon, DecodeState* state) {
+    heads_kernel(PrefillHeads heads, int num_tokens, int num_heads, int num_kv_heads, float epsilon,
+                 DecodeState* state) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int per_token = num_heads + 2 * num_kv_heads;
-  const int item = static_cast<int>(blockIdx.x) * kHeadWarps +
-                   static_cast<int>(threadIdx.x) / kWarp;
+  const int item =
+      static_cast<int>(blockIdx.x) * kHeadWarps + static_cast<int>(threadIdx.x) / kWarp;
   const int t = item / per_token;
   if (t >= num_tokens) return;
   int head = item % per_token;
@@ -125,7 +126,8 @@ __global__ void __launch_bounds__(kHeadWarps* kWarp)
     }
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      const std::size_t table = position * (kHeadDim / 2) + static_cast<std::size_t>(lane + kWarp * j);
+      const std::size_t table =
+          position * (kHeadDim / 2) + static_cast<std::size_t>(lane + kWarp * j);
       const float2 turned = rotate(x[j], x[j + 2], heads.cosines[table], heads.sines[table]);
       x[j] = turned.x;
       x[j + 2] = turned.y;
@@ -231,7 +233,7 @@ constexpr int kGroupWarps = 8;
 // ids [num_slots]; block: expert blockIdx.x of gridDim.x. Every warp has a range of slots, in two
 // passes: one counts, one writes.
 __global__ void __launch_bounds__(kGroupWarps* kWarp)
-    group_kernel(const std::int32_t* ids, int num_slots, TensorSlots out) {
+    group_kernel(const std::int32_t* ids, int num_slots, int tile_tokens, TensorSlots out) {
   extern __shared__ int counts[];  // [num_experts]
   __shared__ int warps[kGroupWarps];
   const int num_experts = static_cast<int>(gridDim.x);
@@ -253,7 +255,7 @@ __global__ void __launch_bounds__(kGroupWarps* kWarp)
     mine += id == expert ? 1 : 0;
   }
   __syncthreads();
-  const auto tiles_of = [](int count) { return (count + kTensorTokens - 1) / kTensorTokens; };
+  const auto tiles_of = [&](int count) { return (count + tile_tokens - 1) / tile_tokens; };
   int begin = 0;
   int tile = 0;
   for (int e = i; e < expert; e += kThreads) {
@@ -334,7 +336,9 @@ void group_tensor_slots(const Stream& stream, const std::int32_t* ids, std::size
                         std::size_t num_experts, const TensorSlots& slots) {
   CHECK(num_experts > 0);
   Launch{dim3(static_cast<unsigned>(num_experts)), dim3(kGroupWarps * kWarp),
-         num_experts * sizeof(int)}(stream, group_kernel, ids, static_cast<int>(num_slots), slots);
+         num_experts * sizeof(int)}(stream, group_kernel, ids, static_cast<int>(num_slots),
+                                    static_cast<int>(tensor_tile_tokens(num_slots, num_experts)),
+                                    slots);
 }
 
 }  // namespace refute::cuda

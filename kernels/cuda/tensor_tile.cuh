@@ -1,7 +1,7 @@
 // Two weight tiles (tiles.h), 16 rows x 256 columns, as operands of the tensor cores' int8 product.
 //
-//   TensorTile<kType>::copy(...)        tiles from global to shared memory, asynchronously, by a warp
-//   TensorTile<kType>::row_scalars(...) what a row's blocks are scaled with, to shared memory
+//   TensorTile<kType>::copy(...)        tiles from global to shared memory, asynchronously, by a
+//   warp TensorTile<kType>::row_scalars(...) what a row's blocks are scaled with, to shared memory
 //   TensorTile<kType> w; w.load(...)    this thread's share of both tiles
 //   w.start(b, ...), w.finish(b, ...)   v[b] of kernels/matmul.h for 16 rows x 8 tokens
 //
@@ -217,8 +217,7 @@ struct TensorTile<TensorType::kQ6_K> {
     for (int i = 0; i < 4; ++i) {
       // Exact: 4 times an integer below 2^24.
       const float first = __fmul_rn(scale[i / 2][2 * b], dot_of<kShifted>(c[i]));
-      const float sum =
-          __fmaf_rn(scale[i / 2][2 * b + 1], dot_of<kShifted>(c[4 + i]), first);
+      const float sum = __fmaf_rn(scale[i / 2][2 * b + 1], dot_of<kShifted>(c[4 + i]), first);
       v[i] = __fmul_rn(d[i / 2], sum);
     }
   }

@@ -55,9 +55,9 @@ std::vector<float> normal_vector(std::size_t size, float deviation = 1.0f) {
   std::vector<float> values(size);
   for (float& value : values) {
     const std::uint64_t bits = g_random();
-    const float sum = static_cast<float>(bits & 0xffff) + static_cast<float>((bits >> 16) & 0xffff) +
-                      static_cast<float>((bits >> 32) & 0xffff) +
-                      static_cast<float>((bits >> 48) & 0xffff);
+    const float sum =
+        static_cast<float>(bits & 0xffff) + static_cast<float>((bits >> 16) & 0xffff) +
+        static_cast<float>((bits >> 32) & 0xffff) + static_cast<float>((bits >> 48) & 0xffff);
     value = (sum / 65536.0f - 2.0f) * 1.7f * deviation;
   }
   return values;
@@ -131,7 +131,8 @@ struct Activations {
   DeviceActivations plain;
   TensorActivations tensor;
 
-  Activations(std::size_t num_rows, std::size_t num_columns) : rows(num_rows), columns(num_columns) {
+  Activations(std::size_t num_rows, std::size_t num_columns)
+      : rows(num_rows), columns(num_columns) {
     plain.stride = tensor.stride = DeviceActivations::stride_for(columns);
     q = allocate<std::int8_t>(rows * plain.stride);
     tensor_q = allocate<std::int8_t>(rows * plain.stride);
@@ -220,9 +221,9 @@ void check_products(const Context& context) {
     std::size_t tokens, rows, columns;
   };
   for (const TensorType type : {TensorType::kQ4_K, TensorType::kQ6_K}) {
-    for (const Shape& s : {Shape{1, 8, 256}, Shape{7, 16, 256}, Shape{8, 24, 512}, Shape{9, 64, 768},
-                           Shape{33, 72, 2048}, Shape{64, 128, 256}, Shape{65, 200, 512},
-                           Shape{200, 136, 768}}) {
+    for (const Shape& s :
+         {Shape{1, 8, 256}, Shape{7, 16, 256}, Shape{8, 24, 512}, Shape{9, 64, 768},
+          Shape{33, 72, 2048}, Shape{64, 128, 256}, Shape{65, 200, 512}, Shape{200, 136, 768}}) {
       const Weights w = make_weights(context, type, s.rows, s.columns, 1);
       Activations x(s.tokens, s.columns);
       const std::vector<float> values = normal_vector(s.tokens * s.columns);
@@ -233,14 +234,16 @@ void check_products(const Context& context) {
       matmul_quantized(context, w.matrix, x.plain, s.tokens, plain.data());
       tensor_matmul(context, w.matrix, x.tensor, s.tokens, tensor.data());
       char name[100];
-      std::snprintf(name, sizeof(name), "%s %zu x %zu x %zu", tensor_type_info(type).name.data(), s.tokens,
-                    s.rows, s.columns);
+      std::snprintf(name, sizeof(name), "%s %zu x %zu x %zu", tensor_type_info(type).name.data(),
+                    s.tokens, s.rows, s.columns);
       expect_same(context, name, tensor.data(), plain.data(), plain.size());
       Matrix<float> on_cpu(s.tokens, s.rows);
       const Matrix<float> x_cpu(s.tokens, s.columns, std::vector<float>(values));
       cpu::matmul(cpu, {type, s.rows, s.columns, w.rows.data()}, x_cpu.view(), on_cpu.view());
-      const auto expected = upload(context, std::vector<float>(on_cpu.flat().begin(), on_cpu.flat().end()));
-      expect_same(context, "  the same on the CPU", tensor.data(), expected.data(), plain.size(), true);
+      const auto expected =
+          upload(context, std::vector<float>(on_cpu.flat().begin(), on_cpu.flat().end()));
+      expect_same(context, "  the same on the CPU", tensor.data(), expected.data(), plain.size(),
+                  true);
     }
   }
 }
@@ -266,7 +269,8 @@ double median_us(const Context& context, const Body& body, int series = 7) {
   return 1e3 * static_cast<double>(times[times.size() / 2]);
 }
 
-void report(const char* what, const char* variant, std::size_t tokens, double us, double macs = 0.0) {
+void report(const char* what, const char* variant, std::size_t tokens, double us,
+            double macs = 0.0) {
   std::printf("%5zu  %-26s %-18s %9.1f us", tokens, what, variant, us);
   if (macs > 0.0) std::printf("  %7.1f TMAC/s", macs / us * 1e-6);
   std::printf("\n");
@@ -384,13 +388,15 @@ void rows(const Context& context, std::size_t num_tokens) {
       add(context, hidden_plain.data(), input.add, num_tokens * kHidden, hidden_plain.data());
     }
     if (input.expert_out != nullptr) {
-      combine(context, outs.data(), out_weights.data(), num_tokens, kChosen, kHidden, combined.data());
+      combine(context, outs.data(), out_weights.data(), num_tokens, kChosen, kHidden,
+              combined.data());
       add(context, hidden_plain.data(), combined.data(), num_tokens * kHidden, hidden_plain.data());
     }
-    rms_norm(context, hidden_plain.data(), gains.data(), num_tokens, kHidden, 1e-6f, norm_plain.data());
+    rms_norm(context, hidden_plain.data(), gains.data(), num_tokens, kHidden, 1e-6f,
+             norm_plain.data());
     tensor_quantize(context, norm_plain.data(), num_tokens, kHidden, again.tensor);
-    prefill_norm(context, hidden.data(), input, gains.data(), num_tokens, kHidden, 1e-6f, norm.data(),
-                 x.tensor);
+    prefill_norm(context, hidden.data(), input, gains.data(), num_tokens, kHidden, 1e-6f,
+                 norm.data(), x.tensor);
     expect_same(context, what, norm.data(), norm_plain.data(), norm.size());
     expect_same(context, what, hidden.data(), hidden_plain.data(), norm.size(), true);
     expect_same(context, what, x.tensor.q, again.tensor.q, norm.size(), true);
@@ -401,8 +407,8 @@ void rows(const Context& context, std::size_t num_tokens) {
   check_norm("combine, add, norm", combines);
   const auto time_norm = [&](const char* what, const NormInput& input, float* y) {
     report(what, "", num_tokens, median_us(context, [&] {
-             prefill_norm(context, hidden.data(), input, gains.data(), num_tokens, kHidden, 1e-6f, y,
-                          x.tensor);
+             prefill_norm(context, hidden.data(), input, gains.data(), num_tokens, kHidden, 1e-6f,
+                          y, x.tensor);
            }));
   };
   time_norm("norm", none, nullptr);
@@ -429,8 +435,8 @@ void rows(const Context& context, std::size_t num_tokens) {
   auto weights = allocate<float>(num_tokens * kChosen);
   auto error = allocate<std::uint64_t>(1);
   report("route", "", num_tokens, median_us(context, [&] {
-           route(context, logits.data(), num_tokens, kExperts, kChosen, true, nullptr, 0, ids.data(),
-                 weights.data(), error.data());
+           route(context, logits.data(), num_tokens, kExperts, kChosen, true, nullptr, 0,
+                 ids.data(), weights.data(), error.data());
          }));
   report("slots by expert", "", num_tokens, median_us(context, [&] {
            group_tensor_slots(context, slots.ids.data(), slots.num_slots, kExperts, slots.tensor);
@@ -440,8 +446,10 @@ void rows(const Context& context, std::size_t num_tokens) {
          }));
 
   const RopeTable table(1e6, 128, num_tokens + 8);
-  const auto cosines = upload(context, std::vector<float>(table.all_cosines_f32().begin(), table.all_cosines_f32().end()));
-  const auto sines = upload(context, std::vector<float>(table.all_sines_f32().begin(), table.all_sines_f32().end()));
+  const auto cosines = upload(
+      context, std::vector<float>(table.all_cosines_f32().begin(), table.all_cosines_f32().end()));
+  const auto sines = upload(
+      context, std::vector<float>(table.all_sines_f32().begin(), table.all_sines_f32().end()));
   DecodeState start;
   start.position = 5;
   const auto state = upload(context, std::vector<DecodeState>{start});
@@ -460,10 +468,14 @@ void rows(const Context& context, std::size_t num_tokens) {
   }
   rms_norm(context, q_plain.data(), gains.data(), num_tokens * 32, 128, 1e-6f, q_plain.data());
   rms_norm(context, k_plain.data(), gains.data() + 128, num_tokens * 4, 128, 1e-6f, k_plain.data());
-  rope(context, cosines.data(), sines.data(), &state.data()->position, num_tokens, 32, 128, q_plain.data());
-  rope(context, cosines.data(), sines.data(), &state.data()->position, num_tokens, 4, 128, k_plain.data());
-  append_to_cache(context, k_plain.data(), state.data(), num_tokens, shape.key_value_size(), caches[0].data());
-  append_to_cache(context, v.data(), state.data(), num_tokens, shape.key_value_size(), caches[1].data());
+  rope(context, cosines.data(), sines.data(), &state.data()->position, num_tokens, 32, 128,
+       q_plain.data());
+  rope(context, cosines.data(), sines.data(), &state.data()->position, num_tokens, 4, 128,
+       k_plain.data());
+  append_to_cache(context, k_plain.data(), state.data(), num_tokens, shape.key_value_size(),
+                  caches[0].data());
+  append_to_cache(context, v.data(), state.data(), num_tokens, shape.key_value_size(),
+                  caches[1].data());
   PrefillHeads heads;
   heads.q = q.data();
   heads.k = k.data();
@@ -515,8 +527,8 @@ void attention(const Context& context, std::size_t first, std::size_t num_tokens
   poison(context, y.data(), y.bytes());
   poison(context, attended.tensor.q, attended.tensor_q.bytes());
   poison(context, attended.tensor.scales, attended.scales.bytes());
-  prefill_attention(context, shape, q.data(), k.data(), v.data(), &state.data()->position, num_tokens,
-                    y.data(), attended.tensor);
+  prefill_attention(context, shape, q.data(), k.data(), v.data(), &state.data()->position,
+                    num_tokens, y.data(), attended.tensor);
   char name[100];
   std::snprintf(name, sizeof(name), "attention %zu + %zu", first, num_tokens);
   if (check) {
@@ -528,12 +540,14 @@ void attention(const Context& context, std::size_t first, std::size_t num_tokens
     const Matrix<std::uint16_t> v_cpu(positions, shape.key_value_size(),
                                       std::vector<std::uint16_t>(v_values));
     cpu::attention(cpu, shape, q_cpu.view(), k_cpu.view(), v_cpu.view(), first, on_cpu.view());
-    const auto expected = upload(context, std::vector<float>(on_cpu.flat().begin(), on_cpu.flat().end()));
+    const auto expected =
+        upload(context, std::vector<float>(on_cpu.flat().begin(), on_cpu.flat().end()));
     expect_same(context, name, y.data(), expected.data(), q_values.size());
     Activations again(num_tokens, shape.query_size());
     tensor_quantize(context, y.data(), num_tokens, shape.query_size(), again.tensor);
     expect_same(context, name, attended.tensor.q, again.tensor.q, q_values.size(), true);
-    expect_same(context, name, attended.tensor.scales, again.tensor.scales, q_values.size() / 32, true);
+    expect_same(context, name, attended.tensor.scales, again.tensor.scales, q_values.size() / 32,
+                true);
     return;
   }
   report(name, "", num_tokens, median_us(context, [&] {
@@ -565,10 +579,12 @@ int run(const std::string& mode, const std::string& only) {
   products(context, layer, 75, "", true);
   if (mode == "check") return g_failures == 0 ? 0 : 1;
   rows(context, 2048);
-  for (const std::size_t tokens : {128, 512, 1024, 2048, 4096}) attention(context, 0, tokens, false);
+  for (const std::size_t tokens : {128, 512, 1024, 2048, 4096})
+    attention(context, 0, tokens, false);
   attention(context, 2048, 2048, false);
   products(context, layer, 2048, "", true);
-  for (const std::size_t tokens : {16, 32, 128, 512, 1024}) products(context, layer, tokens, "", false);
+  for (const std::size_t tokens : {16, 32, 128, 512, 1024})
+    products(context, layer, tokens, "", false);
   std::printf("%d failures\n", g_failures);
   return g_failures == 0 ? 0 : 1;
 }

@@ -9,20 +9,24 @@ template <TensorType kType, bool kSwiglu>
 void launch_type(ProductVariant variant, const Stream& stream, const TensorProduct& product,
                  const TensorActivations& x, std::size_t num_tiles, const TensorTokens& tokens,
                  const TensorActivations& quantized) {
-  constexpr int kTokens = kTensorTokens;
+  const bool few = tokens.per_tile <= kFewTensorTokens;
   switch (variant) {
     case ProductVariant::k4x3:
-      return launch_tensor_matmul<kType, 4, kTokens, 3, kSwiglu, true>(stream, product, x,
-                                                                       num_tiles, tokens, quantized);
+      if (few) {
+        return launch_tensor_matmul<kType, 4, kFewTensorTokens, 3, 4, kSwiglu, true>(
+            stream, product, x, num_tiles, tokens, quantized);
+      }
+      return launch_tensor_matmul<kType, 4, kTensorTokens, 2, 3, kSwiglu, true>(
+          stream, product, x, num_tiles, tokens, quantized);
     case ProductVariant::k4x3Converted:
-      return launch_tensor_matmul<kType, 4, kTokens, 3, kSwiglu, false>(
+      return launch_tensor_matmul<kType, 4, kTensorTokens, 2, 3, kSwiglu, false>(
           stream, product, x, num_tiles, tokens, quantized);
     case ProductVariant::k4x2:
-      return launch_tensor_matmul<kType, 4, kTokens, 2, kSwiglu, true>(stream, product, x,
-                                                                       num_tiles, tokens, quantized);
+      return launch_tensor_matmul<kType, 4, kTensorTokens, 2, 2, kSwiglu, true>(
+          stream, product, x, num_tiles, tokens, quantized);
     case ProductVariant::k8x1:
-      return launch_tensor_matmul<kType, 8, kTokens, 1, kSwiglu, true>(stream, product, x,
-                                                                       num_tiles, tokens, quantized);
+      return launch_tensor_matmul<kType, 8, kTensorTokens, 2, 1, kSwiglu, true>(
+          stream, product, x, num_tiles, tokens, quantized);
   }
   CHECK(false);
 }
@@ -56,7 +60,7 @@ void variant_matmul_slots(ProductVariant variant, const Stream& stream, const De
                           float* y) {
   launch<false>(variant, stream, {{&weight}, {y}}, x,
                 TensorSlots::max_tiles(num_slots, num_experts),
-                slot_tokens(slots, num_slots, slots_per_row), {});
+                slot_tokens(slots, num_slots, num_experts, slots_per_row), {});
 }
 
 void variant_swiglu_slots(ProductVariant variant, const Stream& stream,
@@ -66,7 +70,7 @@ void variant_swiglu_slots(ProductVariant variant, const Stream& stream,
                           const TensorActivations& y) {
   launch<true>(variant, stream, {{&gate_proj, &up_proj}, {}}, x,
                TensorSlots::max_tiles(num_slots, num_experts),
-               slot_tokens(slots, num_slots, slots_per_row), y);
+               slot_tokens(slots, num_slots, num_experts, slots_per_row), y);
 }
 
 }  // namespace refute::cuda
