@@ -392,7 +392,7 @@ bool Sequence::takes_prefill(std::size_t num_tokens, const ForwardOptions& optio
   if constexpr (kFaultSites) {
     if (faulty::needs_plain_path() || faulty::asks_both_paths()) return false;
   }
-  return can_prefill(model_.config(), weights_.layers());
+  return can_prefill(context_, model_.config(), weights_.layers());
 }
 
 Result<void> Sequence::run_chunk(std::span<const std::int32_t> tokens, std::size_t position,

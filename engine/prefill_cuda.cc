@@ -121,15 +121,16 @@ class Prefill {
 
 }  // namespace
 
-bool can_prefill(const Config& config, std::span<const DeviceLayer> layers) {
+bool can_prefill(const Context& context, const Config& config,
+                 std::span<const DeviceLayer> layers) {
   const AttentionShape heads = config.attention_shape();
-  return has_prefill_heads(heads) && has_prefill_attention(heads) &&
+  return has_prefill_heads(heads) && has_prefill_attention(context, heads) &&
          std::ranges::all_of(layers,
                              [&](const DeviceLayer& layer) { return can_prefill(config, layer); });
 }
 
 void run_prefill_layers(const PrefillCall& call, std::span<const DeviceLayer> layers) {
-  CHECK(can_prefill(call.config, layers));
+  CHECK(can_prefill(call.context, call.config, layers));
   if (layers.empty() || call.num_tokens == 0) return;
   Prefill(call).run(layers);
 }

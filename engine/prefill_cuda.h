@@ -13,10 +13,10 @@
 namespace refute::cuda {
 
 // Calls of fewer tokens take the plain path.
-inline constexpr std::size_t kMinPrefillTokens = 9;
+inline constexpr std::size_t kMinPrefillTokens = 5;
 
-// Whether the kernels cover all types and shapes.
-bool can_prefill(const Config& config, std::span<const DeviceLayer> layers);
+// Whether the kernels cover the device and all types and shapes.
+bool can_prefill(const Context& context, const Config& config, std::span<const DeviceLayer> layers);
 
 struct PrefillCall {
   const Context& context;

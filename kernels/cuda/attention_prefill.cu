@@ -391,15 +391,16 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 }  // namespace
 
-bool has_prefill_attention(const AttentionShape& shape) {
-  return shape.head_dim == kHeadDim && shape.num_key_value_heads > 0 &&
+bool has_prefill_attention(const Stream& stream, const AttentionShape& shape) {
+  return sizeof(Shared) <= stream.max_shared_bytes && shape.head_dim == kHeadDim &&
+         shape.num_key_value_heads > 0 &&
          shape.num_attention_heads == kGroup * shape.num_key_value_heads;
 }
 
 void prefill_attention(const Stream& stream, const AttentionShape& shape, const float* q,
                        const std::uint16_t* k, const std::uint16_t* v, const std::int32_t* position,
                        std::size_t num_tokens, float* y, const TensorActivations& quantized) {
-  CHECK(has_prefill_attention(shape));
+  CHECK(has_prefill_attention(stream, shape));
   CHECK(quantized.stride == shape.query_size());
   const dim3 grid(static_cast<unsigned>(shape.num_key_value_heads),
                   blocks_for(num_tokens, kTokens));

@@ -17,17 +17,18 @@ namespace refute::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr bool kShifted = true;
 
 template <TensorType kType, bool kSwiglu>
 void launch(const Stream& stream, const TensorProduct& product, const TensorActivations& x,
             std::size_t tile_tokens, std::size_t num_tiles, const TensorTokens& tokens,
             const TensorActivations& quantized) {
   if (tile_tokens == kFewTensorTokens) {
-    launch_tensor_matmul<kType, kWarps, kFewTensorTokens, 3, 4, kSwiglu, kShifted>(
+    launch_tensor_matmul<kType, kWarps, kFewTensorTokens, 3, 4, kSwiglu, true>(
         stream, product, x, num_tiles, tokens, quantized);
   } else {
-    launch_tensor_matmul<kType, kWarps, kTensorTokens, 2, 3, kSwiglu, kShifted>(
+    // Full tiles are bound by the register file's ports: a conversion takes one operand and no port
+    // of the float32 units, and the product needs no start.
+    launch_tensor_matmul<kType, kWarps, kTensorTokens, 2, 3, kSwiglu, false>(
         stream, product, x, num_tiles, tokens, quantized);
   }
 }

@@ -31,8 +31,8 @@ inline constexpr int kTensorTokens = 72;
 inline constexpr int kFewTensorTokens = 16;
 // For calls whose `num_rows` rows (of tokens, or slots) share num_groups (1, or the experts).
 inline std::size_t tensor_tile_tokens(std::size_t num_rows, std::size_t num_groups) {
-  constexpr std::size_t kFewRows = 8;
-  const bool few = num_groups > 1 ? num_rows <= kFewRows * num_groups : num_rows <= 128;
+  constexpr std::size_t kFewRows = 16;  // Of a group that shares the grid with others.
+  const bool few = num_groups > 1 ? num_rows <= kFewRows * num_groups : num_rows <= 256;
   return static_cast<std::size_t>(few ? kFewTensorTokens : kTensorTokens);
 }
 
@@ -108,8 +108,9 @@ bool has_prefill_heads(const AttentionShape& shape);
 void prefill_heads(const Stream& stream, const AttentionShape& shape, const PrefillHeads& heads,
                    std::size_t num_tokens, float epsilon, DecodeState* state);
 
-// Attention, to y and quantized. Shapes: head_dim 128, 8 query heads a key-value head.
-bool has_prefill_attention(const AttentionShape& shape);
+// Attention, to y and quantized. Shapes: head_dim 128, 8 query heads a key-value head; on devices
+// whose blocks have 200 KiB of shared memory.
+bool has_prefill_attention(const Stream& stream, const AttentionShape& shape);
 void prefill_attention(const Stream& stream, const AttentionShape& shape, const float* q,
                        const std::uint16_t* k, const std::uint16_t* v, const std::int32_t* position,
                        std::size_t num_tokens, float* y, const TensorActivations& quantized);

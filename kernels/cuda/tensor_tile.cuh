@@ -1,16 +1,17 @@
 // Two weight tiles (tiles.h), 16 rows x 256 columns, as operands of the tensor cores' int8 product.
 //
-//   TensorTile<kType>::copy(...)        tiles from global to shared memory, asynchronously, by a
-//   warp TensorTile<kType>::row_scalars(...) what a row's blocks are scaled with, to shared memory
-//   TensorTile<kType> w; w.load(...)    this thread's share of both tiles
-//   w.start(b, ...), w.finish(b, ...)   v[b] of kernels/matmul.h for 16 rows x 8 tokens
+//   TensorTile<kType>::copy         tiles from global to shared memory, asynchronously, by a warp
+//   TensorTile<kType>::row_scalars  what a row's blocks are scaled with, to shared memory
+//   TensorTile<kType> w; w.load     this thread's share of both tiles
+//   w.start(b), w.finish(b)         v[b] of kernels/matmul.h for 16 rows x 8 tokens
 //
 // One product takes exactly one block of 32 columns (Q6_K: one half), so that its int32 result is
-// the exact dot of that block. It starts from the bits of 1.5 * 2^23: as a float the result is that
-// number plus the dot, and one subtraction converts it. |dot| < 2^22: 16 * 15 * 127 * 32 (Q4_K,
-// upper nibbles taken in place) and 4 * 32 * 127 * 16 (Q6_K). The factors 16 and 4 are taken out of
-// the block's scale, which is exact, as d * scale and dmin * min are (11 and at most 8 bits): so
-// v[b] of Q4_K is fma(d * scale, dot, -(dmin * min * sum)), each product rounded once at most.
+// the exact dot of that block. It starts from 0; or, kShifted, from the bits of 1.5 * 2^23: as a
+// float the result is then that number plus the dot, and one subtraction converts it. |dot| < 2^22:
+// 16 * 15 * 127 * 32 (Q4_K, upper nibbles taken in place) and 4 * 32 * 127 * 16 (Q6_K). The factors
+// 16 and 4 are taken out of the block's scale, which is exact, as d * scale and dmin * min are (11
+// and at most 8 bits): so v[b] of Q4_K is fma(d * scale, dot, -(dmin * min * sum)), each product
+// rounded once at most.
 //
 // Thread 4 g + p has, of A, rows g and g + 8, columns 4p .. 4p + 3 of both halves of a block; of B,
 // the same columns of token g; of the product, those rows x tokens 2p and 2p + 1.
