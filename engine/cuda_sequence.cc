@@ -159,9 +159,8 @@ PlainCache Sequence::plain_cache(std::size_t layer) const {
 }
 
 bool Sequence::is_fused() const {
-  return std::ranges::all_of(
-             weights_.layers(),
-             [&](const DeviceLayer& layer) { return can_fuse(context_, shape_, layer); }) &&
+  return std::ranges::all_of(weights_.layers(),
+                             [&](const DeviceLayer& layer) { return can_fuse(shape_, layer); }) &&
          can_fuse_lm_head(shape_, weights_.lm_head());
 }
 
@@ -180,8 +179,7 @@ void Sequence::launch_layers(DecodePath path) {
   const std::span<const DeviceLayer> layers = weights_.layers();
   const bool leaves_out = path == DecodePath::kReplay && fault_seeded("F130", kHost);
   if (path == DecodePath::kReplay && persistent_layers_.size() > 0 && !leaves_out) {
-    decode_layers(context_, shape_, layers, persistent_layers_.data(), grid_barrier_.data(),
-                  decode_);
+    decode_layers(context_, shape_, layers, persistent_layers_.data(), arrivals_.data(), decode_);
     return;
   }
   const PlainCall plain{context_, model_.config(), 1,       length_,
@@ -189,7 +187,7 @@ void Sequence::launch_layers(DecodePath path) {
                         false};
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const bool is_last = i + 1 == layers.size();
-    if (can_fuse(context_, shape_, layers[i])) {
+    if (can_fuse(shape_, layers[i])) {
       decode_layer(context_, shape_, layers[i], buffers_.layer_cache(i), i, decode_,
                    is_last && leaves_out ? kAllParts & ~kPartDown : kAllParts);
     } else if (!(is_last && leaves_out)) {
@@ -225,13 +223,13 @@ Result<void> Sequence::upload_persistent_layers() {
   }
   auto on_device = DeviceBuffer<PersistentLayer>::allocate(layers.size(), "a graph of one token");
   if (!on_device) return on_device.error();
-  auto barrier = DeviceBuffer<unsigned>::allocate(1, "a graph of one token");
-  if (!barrier) return barrier.error();
-  const unsigned zero = 0;
+  auto arrivals = DeviceBuffer<std::uint64_t>::allocate(1, "a graph of one token");
+  if (!arrivals) return arrivals.error();
   context_.to_device(layers.data(), layers.size(), on_device->data());
-  context_.to_device(&zero, 1, barrier->data());
+  const std::uint64_t zero = 0;
+  context_.to_device(&zero, 1, arrivals->data());
   persistent_layers_ = *std::move(on_device);
-  grid_barrier_ = *std::move(barrier);
+  arrivals_ = *std::move(arrivals);
   return {};
 }
 

@@ -94,9 +94,9 @@ class Sequence {
 
   PinnedBuffer<DecodeState> host_state_;
   PinnedBuffer<float> host_logits_;
-  // What the kernel of all layers reads, and its barrier; empty where there is no such kernel.
+  // What the kernel of all layers reads, and counts; empty where there is no such kernel.
   DeviceBuffer<PersistentLayer> persistent_layers_;
-  DeviceBuffer<unsigned> grid_barrier_;
+  DeviceBuffer<std::uint64_t> arrivals_;
   cudaGraphExec_t graph_ = nullptr;
   std::size_t graph_nodes_ = 0;
 };

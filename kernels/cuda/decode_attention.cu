@@ -16,8 +16,8 @@
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/decode_attention.cuh"
 #include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/decode_parts.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/staging.cuh"
 
 namespace refute::cuda {
 namespace {
@@ -28,7 +28,9 @@ struct AttentionArguments {
   const float* v;
   const float* q_norm;
   const float* k_norm;
-  RopeTables rope;
+  const float* cosines;  // [positions, head_dim / 2]
+  const float* sines;
+  float epsilon;
   DecodeState* state;
   std::uint16_t* k_cache;
   std::uint16_t* v_cache;
@@ -40,6 +42,10 @@ struct AttentionArguments {
   int head_dim;
   float scale;
 
+  __device__ void norm_and_rope_at(int position, const float* weight, float* x) const {
+    const std::size_t row = static_cast<std::size_t>(position * (head_dim / 2));
+    norm_and_rope(weight, cosines + row, sines + row, epsilon, head_dim, x);
+  }
   // The new row of the cache is also kept where this kernel reads it.
   __device__ void store(std::size_t at, std::uint16_t key, std::uint16_t value) const {
     if (!is_finite_half(key) || !is_finite_half(value)) state->cache_failed = 1;
@@ -67,8 +73,8 @@ __global__ void __launch_bounds__(kAttentionThreads) decode_attention_kernel(Att
     k[c] = a.k[kv_head * size + c];
   }
   __syncthreads();
-  if (warp == 0) norm_and_rope(a.rope, a.q_norm, size, position, q);
-  if (warp == 1) norm_and_rope(a.rope, a.k_norm, size, position, k);
+  if (warp == 0) a.norm_and_rope_at(position, a.q_norm, q);
+  if (warp == 1) a.norm_and_rope_at(position, a.k_norm, k);
   __syncthreads();
   const auto offset = static_cast<std::size_t>(kv_head * size);
   const std::size_t row = static_cast<std::size_t>(position) * a.stride + offset;
@@ -132,14 +138,14 @@ __global__ void __launch_bounds__(kFastThreads, 1)
         work.q[warp][c] = a.q[(first_head + warp) * kHeadDim + c];
       }
       __syncwarp();
-      norm_and_rope(a.rope, a.q_norm, kHeadDim, position, work.q[warp]);
+      a.norm_and_rope_at(position, a.q_norm, work.q[warp]);
     } else if (warp == kFastHeads && has_new) {
 #pragma unroll
       for (int c = lane; c < kHeadDim; c += kWarp) {
         work.new_k[c] = a.k[kv_head * kHeadDim + c];
       }
       __syncwarp();
-      norm_and_rope(a.rope, a.k_norm, kHeadDim, position, work.new_k);
+      a.norm_and_rope_at(position, a.k_norm, work.new_k);
     }
     __syncthreads();
     if (has_new && i < kHeadDim) {
@@ -211,7 +217,9 @@ void decode_attention(const Stream& stream, const DecodeShape& shape, const Devi
   a.v = buffers.v;
   a.q_norm = layer.q_norm;
   a.k_norm = layer.k_norm;
-  a.rope = {buffers.cosines, buffers.sines, shape.rms_norm_eps};
+  a.cosines = buffers.cosines;
+  a.sines = buffers.sines;
+  a.epsilon = shape.rms_norm_eps;
   a.state = buffers.state;
   a.k_cache = cache.k;
   a.v_cache = cache.v;

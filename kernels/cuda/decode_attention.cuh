@@ -10,27 +10,20 @@
 namespace refute::cuda {
 namespace {
 
-struct RopeTables {
-  const float* cosines;  // [positions, head_dim / 2]
-  const float* sines;
-  float epsilon;  // Of the norm before it.
-};
-
-// Norm of x [head_dim], a multiple of 32, and rope at `position`, in place, by one full warp.
-__device__ inline void norm_and_rope(const RopeTables& tables, const float* weight, int head_dim,
-                                     int position, float* x) {
+// Norm of x [head_dim], a multiple of 32, and rope, in place, by one full warp; the table's row of
+// the position: cosines, sines [head_dim / 2].
+__device__ inline void norm_and_rope(const float* weight, const float* cosines, const float* sines,
+                                     float epsilon, int head_dim, float* x) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const float sum =
       halving_tree(square_chain(x, lane, head_dim), square_chain(x, lane + 32, head_dim),
                    square_chain(x, lane + 64, head_dim), square_chain(x, lane + 96, head_dim));
-  const float scale = rms_scale(sum, head_dim, tables.epsilon);
+  const float scale = rms_scale(sum, head_dim, epsilon);
   const int half = head_dim / 2;
-  const std::size_t table = static_cast<std::size_t>(position) * static_cast<std::size_t>(half);
   for (int i = lane; i < half; i += kWarp) {
     const float first = __fmul_rn(__fmul_rn(x[i], scale), weight[i]);
     const float second = __fmul_rn(__fmul_rn(x[half + i], scale), weight[half + i]);
-    const std::size_t at = table + static_cast<std::size_t>(i);
-    const float2 turned = rotate(first, second, tables.cosines[at], tables.sines[at]);
+    const float2 turned = rotate(first, second, cosines[i], sines[i]);
     x[i] = turned.x;
     x[half + i] = turned.y;
   }
@@ -55,7 +48,7 @@ struct FourHeads {
   alignas(16) float q[kFastHeads][kHeadDim];
   alignas(16) float new_k[kHeadDim];
   alignas(16) float terms[kFastHeads][kAttentionChunk];
-  float parts[kSubChunks][kFastHeads][kHeadDim];  // Z_r.
+  alignas(16) float parts[kSubChunks][kFastHeads][kHeadDim];  // Z_r.
   ChunkTerms chunk[kFastHeads];
 };
 
@@ -87,46 +80,59 @@ __device__ inline void widen(uint4 halves, float to[8]) {
   }
 }
 
-// terms = the scores of a chunk's `count` positions. Two threads a position, each with 8 of the 16
-// lanes, for two of the heads.
+// terms = the scores of a chunk's `count` positions, by the first 256 threads: two threads, each
+// with 8 of the 16 lanes, work on two positions for two of the heads, so that what is read from
+// shared memory is used twice.
 __device__ inline void four_head_scores(FourHeads& work, const ChunkRows& rows, int count,
                                         float scale) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int half = lane % 2;
-  const int s = 16 * (warp % 8) + lane / 2;
-  const int head = 2 * (warp / 8);
-  float lanes[2][8] = {};
+  constexpr int kPositions = 2;
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= 256) return;
+  const int half = i % 2;
+  const int s = i / 2 % 64;  // And 64 behind it.
+  const int head = 2 * (i / 128);
+  float lanes[kPositions][2][8] = {};
   const std::uint16_t* const key = rows.k + s * kKeyStride + 8 * half;
 #pragma unroll
   for (int j = 0; j < kHeadDim / kScoreLanes; ++j) {
-    float wide[8];
-    widen(*reinterpret_cast<const uint4*>(key + kScoreLanes * j), wide);
+    float q[2][8];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const auto* const from =
           reinterpret_cast<const float4*>(work.q[head + h] + kScoreLanes * j + 8 * half);
       const float4 a = from[0];
       const float4 b = from[1];
-      const float q[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+      q[h][0] = a.x, q[h][1] = a.y, q[h][2] = a.z, q[h][3] = a.w;
+      q[h][4] = b.x, q[h][5] = b.y, q[h][6] = b.z, q[h][7] = b.w;
+    }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) lanes[h][i] = __fmaf_rn(wide[i], q[i], lanes[h][i]);
+    for (int n = 0; n < kPositions; ++n) {
+      float wide[8];
+      widen(*reinterpret_cast<const uint4*>(key + 64 * n * kKeyStride + kScoreLanes * j), wide);
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+#pragma unroll
+        for (int c = 0; c < 8; ++c) lanes[n][h][c] = __fmaf_rn(wide[c], q[h][c], lanes[n][h][c]);
+      }
     }
   }
-  // This thread goes on with one of the heads, and all its lanes.
-  float sum[8];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const float kept = half == 0 ? lanes[0][i] : lanes[1][i];
-    const float sent = half == 0 ? lanes[1][i] : lanes[0][i];
-    sum[i] = __fadd_rn(kept, __shfl_xor_sync(kAllLanes, sent, 1));
+  for (int n = 0; n < kPositions; ++n) {
+    // This thread goes on with one of the heads, and all its lanes.
+    float sum[8];
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      const float kept = half == 0 ? lanes[n][0][c] : lanes[n][1][c];
+      const float sent = half == 0 ? lanes[n][1][c] : lanes[n][0][c];
+      sum[c] = __fadd_rn(kept, __shfl_xor_sync(kAllLanes, sent, 1));
+    }
+#pragma unroll
+    for (int h = 4; h > 0; h /= 2) {
+#pragma unroll
+      for (int c = 0; c < h; ++c) sum[c] = __fadd_rn(sum[c], sum[c + h]);
+    }
+    if (s + 64 * n < count) work.terms[head + half][s + 64 * n] = __fmul_rn(sum[0], scale);
   }
-#pragma unroll
-  for (int h = 4; h > 0; h /= 2) {
-#pragma unroll
-    for (int i = 0; i < h; ++i) sum[i] = __fadd_rn(sum[i], sum[i + h]);
-  }
-  if (s < count) work.terms[head + half][s] = __fmul_rn(sum[0], scale);
 }
 
 // Scores become terms, by one full warp for its head.
@@ -151,23 +157,27 @@ __device__ inline void four_head_softmax(FourHeads& work, int head, int count) {
   if (lane == 0) work.chunk[head] = {max, sum};
 }
 
-// parts = Z_r of two columns and two heads a thread.
+// parts = Z_r of four columns and two heads a thread, by the first 256 threads.
 __device__ inline void four_head_values(FourHeads& work, const ChunkRows& rows, int count) {
   const int i = static_cast<int>(threadIdx.x);
-  const int column = 2 * (i % 64);
-  const int part = i / 64 % kSubChunks;
-  const int head = 2 * (i / 256);
+  if (i >= 256) return;
+  const int column = 4 * (i % 32);
+  const int part = i / 32 % kSubChunks;
+  const int head = 2 * (i / 128);
   const int first = kAttentionSubChunk * part;
   if (first >= count) return;
-  float sum[2][2] = {};
+  float sum[2][4] = {};
   const auto add = [&](int s, float first_term, float second_term) {
-    const unsigned word = *reinterpret_cast<const unsigned*>(rows.v + s * kHeadDim + column);
-    const float low = from_half_bits(static_cast<std::uint16_t>(word & 0xffffu));
-    const float high = from_half_bits(static_cast<std::uint16_t>(word >> 16));
-    sum[0][0] = __fmaf_rn(first_term, low, sum[0][0]);
-    sum[0][1] = __fmaf_rn(first_term, high, sum[0][1]);
-    sum[1][0] = __fmaf_rn(second_term, low, sum[1][0]);
-    sum[1][1] = __fmaf_rn(second_term, high, sum[1][1]);
+    const uint2 word = *reinterpret_cast<const uint2*>(rows.v + s * kHeadDim + column);
+    const float v[4] = {from_half_bits(static_cast<std::uint16_t>(word.x & 0xffffu)),
+                        from_half_bits(static_cast<std::uint16_t>(word.x >> 16)),
+                        from_half_bits(static_cast<std::uint16_t>(word.y & 0xffffu)),
+                        from_half_bits(static_cast<std::uint16_t>(word.y >> 16))};
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      sum[0][c] = __fmaf_rn(first_term, v[c], sum[0][c]);
+      sum[1][c] = __fmaf_rn(second_term, v[c], sum[1][c]);
+    }
   };
   if (first + kAttentionSubChunk <= count) {
 #pragma unroll 4
@@ -184,7 +194,8 @@ __device__ inline void four_head_values(FourHeads& work, const ChunkRows& rows, 
   }
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    *reinterpret_cast<float2*>(&work.parts[part][head + h][column]) = {sum[h][0], sum[h][1]};
+    *reinterpret_cast<float4*>(&work.parts[part][head + h][column]) = {sum[h][0], sum[h][1],
+                                                                       sum[h][2], sum[h][3]};
   }
 }
 

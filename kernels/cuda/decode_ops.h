@@ -65,7 +65,7 @@ struct DecodeBuffers {
 // Floats that attention of one token needs beside its results.
 std::size_t attention_scratch(const AttentionShape& shape, std::size_t capacity);
 
-bool can_fuse(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer);
+bool can_fuse(const DecodeShape& shape, const DeviceLayer& layer);
 bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head);
 
 // The kernels of a layer, so that their times can be told apart; anything but kAllParts gives no
@@ -86,14 +86,14 @@ void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLa
 void decode_attention(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
                       const LayerCache& cache, const DecodeBuffers& buffers);
 // All layers in one kernel, for shapes that fill the device (kernels/cuda/decode_persistent.cu).
-struct PersistentMatrix {
+struct alignas(16) PersistentMatrix {
   const std::uint8_t* data = nullptr;
   std::size_t expert_stride = 0;
   unsigned group_bytes = 0;  // Of 8 rows.
   unsigned tile_bytes = 0;
   TensorType type = TensorType::kQ4_K;
 };
-struct PersistentLayer {
+struct alignas(16) PersistentLayer {
   const float* input_layernorm = nullptr;
   const float* post_attention_layernorm = nullptr;
   const float* q_norm = nullptr;
@@ -110,10 +110,10 @@ bool can_persist(const Stream& stream, const DecodeShape& shape,
                  std::span<const DeviceLayer> layers);
 PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cache);
 // hidden, in place, through all layers. on_device: their persistent_layer, in device memory;
-// barrier: a word there that was 0 at first and that nobody else writes. Precondition: can_persist.
+// arrivals: a word there, 0 at first, that nobody else writes. Precondition: can_persist.
 void decode_layers(const Stream& stream, const DecodeShape& shape,
                    std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
-                   unsigned* barrier, const DecodeBuffers& buffers);
+                   std::uint64_t* arrivals, const DecodeBuffers& buffers);
 // logits = lm_head (norm (hidden)). Precondition: can_fuse_lm_head.
 void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
                     const DeviceMatrix& lm_head, const DecodeBuffers& buffers);

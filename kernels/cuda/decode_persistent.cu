@@ -21,6 +21,7 @@
 #include "kernels/cuda/decode_attention.cuh"
 #include "kernels/cuda/decode_ops.h"
 #include "kernels/cuda/decode_parts.cuh"
+#include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/route.cuh"
 
@@ -47,12 +48,14 @@ enum Piece : int {
   kRouterPiece = kOutPiece + kOutGroups,
   kUnitPiece = kRouterPiece + 1,
   kDownPiece = kUnitPiece + kUnits * 2 * kUnitGroups,
-  kPieces = kDownPiece + kDownGroups,
+  kLayerPiece = kDownPiece + kDownGroups,
+  kPieces,
 };
 
 // Where weights are in shared memory, in bytes of PersistentShared::tiles. One after the other:
-//   gate_up  unit 0 | unit 1 | down's group 0, once its experts are known
-//   down     group 1 in place of unit 0; meanwhile the next layer's qkv in place of unit 1
+//   gate_up  unit 0 | unit 1
+//   down     group 0 behind the units, group 1 in place of unit 0; meanwhile the next layer's qkv
+//            in place of unit 1
 //   qkv      the next o_proj in place of down's group 1
 //   attention in place of qkv
 // The router's row has a place of its own.
@@ -64,19 +67,21 @@ struct Plan {
 struct PersistentArguments {
   const PersistentLayer* layers;
   int num_layers;
-  unsigned* barrier;
+  std::uint64_t* arrivals;
   Plan plan;
   int first_block[3];  // Of q_proj, k_proj, v_proj.
   int query_size;
   int key_value_size;
   int group_size;
+  int num_quads;  // Four heads each.
   int num_experts;
   int num_experts_per_tok;
   int moe_intermediate_size;
   bool norm_topk_prob;
   float epsilon;
   float scale;
-  RopeTables rope;
+  const float* cosines;  // [positions, head_dim / 2]
+  const float* sines;
   Partials partials;
   DecodeState* state;
   float* hidden;
@@ -99,8 +104,12 @@ struct PersistentShared {
       alignas(16) ActivationMeta meta[kHidden / 32];
     } row;
   };
-  PersistentLayer layers[2];  // This one and the next.
+  alignas(16) PersistentLayer layers[2];  // This one and the next.
   std::uint64_t barriers[kPieces];
+  alignas(16) float q_norm[2][kHeadDim];  // Of this layer and the next.
+  alignas(16) float k_norm[2][kHeadDim];
+  float cosines[kHeadDim / 2];  // Of the position.
+  float sines[kHeadDim / 2];
   float sums[kMaxSums];
   float outs[kDownGroups * kMaxRanks * 8];
   float lanes[kLanes];
@@ -111,57 +120,72 @@ struct PersistentShared {
 };
 
 // Waits until every block of the grid is here; what they wrote is seen through the second-level
-// cache. The counter's upper bit turns once all have arrived, so nobody resets it.
-__device__ inline void grid_barrier(unsigned* counter) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    const unsigned add = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1u;
-    unsigned old;
-    unsigned now;
-    asm volatile("fence.acq_rel.gpu;" ::: "memory");
-    asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;"
-                 : "=r"(old)
-                 : "l"(counter), "r"(add)
-                 : "memory");
-    do {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(counter) : "memory");
-    } while (((old ^ now) & 0x80000000u) == 0);
-  }
-  __syncthreads();
-}
+// cache. Between arriving and waiting a block may work on what no other block needs. The first
+// thread does both, so it should have no copies of its own under way, which the fence waits for.
+class GridBarrier {
+ public:
+  // arrivals: counts all arrivals ever. Of earlier launches all blocks have arrived; some of this
+  // one's may be at their first barrier already.
+  __device__ explicit GridBarrier(std::uint64_t* arrivals)
+      : arrivals_(arrivals),
+        target_(*static_cast<volatile const std::uint64_t*>(arrivals) / gridDim.x * gridDim.x) {}
 
-// Copies to shared memory; one thread calls.
+  __device__ void arrive() {
+    target_ += gridDim.x;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    // Nothing comes back from the addition, so that reading can start at once.
+    asm volatile(
+        "fence.acq_rel.gpu;\n"
+        "red.add.relaxed.gpu.global.u64 [%0], 1;" ::"l"(arrivals_)
+        : "memory");
+  }
+  __device__ void wait() const {
+    if (threadIdx.x == 0) {
+      std::uint64_t now;
+      do {
+        asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(now) : "l"(arrivals_) : "memory");
+      } while (now < target_);
+    }
+    __syncthreads();
+  }
+  __device__ void arrive_and_wait() {
+    arrive();
+    wait();
+  }
+
+ private:
+  std::uint64_t* arrivals_;
+  std::uint64_t target_;
+};
+
+// Copies to shared memory. Every copy is started by a thread of its own, because one thread that
+// starts them all takes microseconds.
 class Copies {
  public:
   __device__ Copies(std::uint64_t* barriers) : barriers_(barriers) {}
 
-  __device__ void init() const {
-    for (int i = 0; i < kPieces; ++i) {
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address(barriers_ + i)));
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  // One thread. arrivals: copies of a piece.
+  __device__ void init(int piece, unsigned arrivals) const {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address(barriers_ + piece)),
+                 "r"(arrivals));
   }
-  __device__ void expect(int piece, unsigned bytes) const {
+  __device__ void start(int piece, std::uint8_t* to, const void* from, unsigned bytes) const {
     asm volatile(
         "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address(barriers_ + piece)),
         "r"(bytes)
         : "memory");
-  }
-  __device__ void copy(int piece, std::uint8_t* to, const void* from, unsigned bytes) const {
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
             "r"(address(to)),
         "l"(from), "r"(bytes), "r"(address(barriers_ + piece))
         : "memory");
   }
-  // Row groups, a piece each.
-  __device__ void groups(int piece, std::uint8_t* to, const PersistentMatrix& matrix,
-                         const std::uint8_t* data, int first, int count) const {
-    for (int g = 0; g < count; ++g) {
-      expect(piece + g, matrix.group_bytes);
-      copy(piece + g, to + g * matrix.group_bytes,
-           data + static_cast<std::size_t>(first + g) * matrix.group_bytes, matrix.group_bytes);
-    }
+  // Row group g of some, a piece each, by thread g.
+  __device__ void start_group(int piece, std::uint8_t* to, const PersistentMatrix& matrix,
+                              const std::uint8_t* data, int first, int g) const {
+    start(piece + g, to + g * matrix.group_bytes,
+          data + static_cast<std::size_t>(first + g) * matrix.group_bytes, matrix.group_bytes);
   }
   // All threads that read the piece.
   __device__ void wait(int piece, unsigned parity) const {
@@ -183,21 +207,48 @@ class Copies {
   std::uint64_t* barriers_;
 };
 
-// S[s] of 8 rows; the result is in all four threads of a row.
-__device__ inline float tile_product(TensorType type, const std::uint8_t* tile,
-                                     const ActivationLane& x) {
+// sums[n * sum_stride] = S[s] of 8 rows for `count` <= kMost tiles `stride` bytes apart; the first
+// thread of each row writes. wait(n) comes before tile n is read. kTogether at once, so that the
+// steps of one tile hide behind the others'.
+template <TensorType kType, int kMost, int kTogether, typename Wait>
+__device__ inline void typed_products(const std::uint8_t* tile, unsigned stride, int count,
+                                      const ActivationLane& x, float* sums, int sum_stride,
+                                      const Wait& wait) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  float u;
-  if (type == TensorType::kQ4_K) {
-    Fragment<TensorType::kQ4_K> fragment;
-    fragment.load<FromShared>(tile, lane);
-    u = Unpacked<TensorType::kQ4_K>(fragment, lane % 4).dot(x);
-  } else {
-    Fragment<TensorType::kQ6_K> fragment;
-    fragment.load<FromShared>(tile, lane);
-    u = Unpacked<TensorType::kQ6_K>(fragment, lane % 4).dot(x);
+#pragma unroll
+  for (int first = 0; first < kMost; first += kTogether) {
+    // Tiles past the end are the last one once more: no branch between the loads.
+    const int last = count - 1;
+    if (first > last) break;
+#pragma unroll
+    for (int j = 0; j < kTogether; ++j) wait(min(first + j, last));
+    float u[kTogether];
+#pragma unroll
+    for (int j = 0; j < kTogether; ++j) {
+      Fragment<kType> fragment;
+      fragment.template load<FromShared>(
+          tile + static_cast<unsigned>(min(first + j, last)) * stride, lane);
+      u[j] = Unpacked<kType>(fragment, lane % 4).dot(x);
+    }
+#pragma unroll
+    for (int j = 0; j < kTogether; ++j) {
+      const float sum = super_block_sum(u[j]);
+      if (lane % 4 == 0 && first + j <= last) sums[(first + j) * sum_stride] = sum;
+    }
   }
-  return super_block_sum(u);
+}
+
+template <int kMost, int kTogether, typename Wait>
+__device__ inline void tile_products(TensorType type, const std::uint8_t* tile, unsigned stride,
+                                     int count, const ActivationLane& x, float* sums,
+                                     int sum_stride, const Wait& wait) {
+  if (type == TensorType::kQ4_K) {
+    typed_products<TensorType::kQ4_K, kMost, kTogether>(tile, stride, count, x, sums, sum_stride,
+                                                        wait);
+  } else {
+    typed_products<TensorType::kQ6_K, kMost, kTogether>(tile, stride, count, x, sums, sum_stride,
+                                                        wait);
+  }
 }
 
 // This thread's four elements of the norm of hidden; row.x is the norm, too, behind a barrier.
@@ -235,19 +286,32 @@ __device__ inline void quantize_row(PersistentShared& shared, const float y[4]) 
 class Block {
  public:
   __device__ Block(const PersistentArguments& arguments, PersistentShared& block_shared)
-      : a(arguments), shared(block_shared), copies(block_shared.barriers) {}
+      : a(arguments),
+        shared(block_shared),
+        copies(block_shared.barriers),
+        barrier(arguments.arrivals) {}
 
   __device__ void run() {
-    if (i == 0) copies.init();
-    fetch_layer(0);
-    __syncthreads();
-    if (i == 0) {
-      start_qkv(0);
-      start_out(0);
-      start_router(0);
+    if (i < kPieces) {
+      copies.init(i, i == kDownPiece || i == kDownPiece + 1
+                         ? static_cast<unsigned>(a.num_experts_per_tok)
+                     : i == kLayerPiece ? 3u
+                                        : 1u);
+      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
+    __syncthreads();
     position = a.state->position;
     num_chunks = position / kAttentionChunk + 1;
+    start_layer(0);
+    for (int c = i; c < kHeadDim / 2; c += kThreads) {
+      const std::size_t row = static_cast<std::size_t>(position) * (kHeadDim / 2);
+      shared.cosines[c] = a.cosines[row + static_cast<std::size_t>(c)];
+      shared.sines[c] = a.sines[row + static_cast<std::size_t>(c)];
+    }
+    copies.wait(kLayerPiece, 0);
+    start_qkv(0);
+    start_out(0);
+    start_router(0);
     for (layer = 0; layer < a.num_layers; ++layer) {
       parity = static_cast<unsigned>(layer) & 1u;
       qkv();
@@ -263,12 +327,22 @@ class Block {
   __device__ const PersistentLayer& weights(int of) const { return shared.layers[of & 1]; }
   __device__ bool has_next() const { return layer + 1 < a.num_layers; }
 
-  __device__ void fetch_layer(int of) {
-    static_assert(sizeof(PersistentLayer) % sizeof(unsigned) == 0);
-    const auto* const from = reinterpret_cast<const unsigned*>(a.layers + of);
-    auto* const to = reinterpret_cast<unsigned*>(shared.layers + (of & 1));
-    constexpr int kWords = sizeof(PersistentLayer) / sizeof(unsigned);
-    for (int w = i; w < kWords; w += kThreads) to[w] = from[w];
+  // What a layer is, and the gains of its heads. The three copies are of one piece.
+  __device__ void start_layer(int of) const {
+    static_assert(sizeof(PersistentLayer) % 16 == 0);
+    PersistentLayer* const to = shared.layers + (of & 1);
+    const PersistentLayer* const from = a.layers + of;
+    constexpr unsigned kGains = kHeadDim * sizeof(float);
+    // Warps that have little else to do.
+    if (i == 8 * kWarp) {
+      copies.start(kLayerPiece, reinterpret_cast<std::uint8_t*>(to), from, sizeof(*to));
+    }
+    if (i == 9 * kWarp || i == 10 * kWarp) {
+      const bool is_key = i == 10 * kWarp;
+      const float* const gains = is_key ? from->k_norm : from->q_norm;
+      float* const at = is_key ? shared.k_norm[of & 1] : shared.q_norm[of & 1];
+      copies.start(kLayerPiece, reinterpret_cast<std::uint8_t*>(at), gains, kGains);
+    }
   }
 
   // q_proj, k_proj or v_proj: which, and this block's groups of it.
@@ -288,21 +362,40 @@ class Block {
     return shared.tiles + (group == 0 ? 2 * a.plan.unit_bytes : 0);
   }
 
+  // Copies of another layer's weights; all threads call, some of the last warp start them.
+  static constexpr int kStarter = kThreads - kWarp;
   __device__ void start_qkv(int of) const {
+    const int g = i - kStarter;
+    if (g < 0 || g >= qkv_count()) return;
     const PersistentMatrix& matrix = weights(of).qkv[qkv_matrix()];
-    copies.groups(kQkvPiece, qkv_tiles(), matrix, matrix.data, qkv_first(), qkv_count());
+    copies.start_group(kQkvPiece, qkv_tiles(), matrix, matrix.data, qkv_first(), g);
   }
   __device__ void start_out(int of) const {
-    const PersistentMatrix& matrix = weights(of).o_proj;
     const int first = kOutGroups * block;
-    copies.groups(kOutPiece, shared.tiles, matrix, matrix.data, first, pair_count(first));
+    const int g = i - kStarter;
+    if (g < 0 || g >= pair_count(first)) return;
+    const PersistentMatrix& matrix = weights(of).o_proj;
+    copies.start_group(kOutPiece, shared.tiles, matrix, matrix.data, first, g);
   }
   __device__ void start_router(int of) const {
-    if (block >= a.num_experts) return;
-    constexpr unsigned kBytes = kHidden * sizeof(float);
-    copies.expect(kRouterPiece, kBytes);
-    copies.copy(kRouterPiece, shared.tiles + a.plan.router,
-                weights(of).router + static_cast<std::size_t>(block) * kHidden, kBytes);
+    if (block >= a.num_experts || i != kStarter) return;
+    copies.start(kRouterPiece, shared.tiles + a.plan.router,
+                 weights(of).router + static_cast<std::size_t>(block) * kHidden,
+                 kHidden * sizeof(float));
+  }
+
+  // Brings the next layer's weights that routing does not decide into the second-level cache while
+  // device memory has little else to do.
+  __device__ void prefetch_next() const {
+    if (i < kStarter) return;
+    const PersistentLayer& next = weights(layer + 1);
+    const auto prefetch = [](const PersistentMatrix& matrix, int g) {
+      const auto at = static_cast<std::size_t>(g) * matrix.group_bytes;
+      prefetch_part(matrix.data + at, matrix.group_bytes, 0, 1);
+    };
+    if (lane < qkv_count()) prefetch(next.qkv[qkv_matrix()], qkv_first() + lane);
+    const int out_first = kOutGroups * block;
+    if (lane >= 8 && lane - 8 < pair_count(out_first)) prefetch(next.o_proj, out_first + lane - 8);
   }
 
   __device__ void qkv() {
@@ -317,27 +410,26 @@ class Block {
     ActivationLane x;
     x.load(shared.row.q, shared.row.meta, s, lane % 4);
     // Half of the warps for the first three groups, half for the others.
-    const int end = warp < kSuperBlocks ? min(3, qkv_count()) : qkv_count();
-    for (int g = warp < kSuperBlocks ? 0 : 3; g < end; ++g) {
-      copies.wait(kQkvPiece + g, parity);
-      const float sum = tile_product(
-          matrix.type, qkv_tiles() + g * matrix.group_bytes + s * matrix.tile_bytes, x);
-      if (lane % 4 == 0) shared.sums[(g * kSuperBlocks + s) * 8 + lane / 4] = sum;
-    }
+    constexpr int kHalf = (kQkvGroups + 1) / 2;
+    const int begin = warp < kSuperBlocks ? 0 : kHalf;
+    tile_products<kHalf, kHalf>(
+        matrix.type, qkv_tiles() + begin * matrix.group_bytes + s * matrix.tile_bytes,
+        matrix.group_bytes, min(kHalf, qkv_count() - begin), x,
+        shared.sums + (begin * kSuperBlocks + s) * 8 + lane / 4, 8 * kSuperBlocks,
+        [&](int g) { copies.wait(kQkvPiece + begin + g, parity); });
     __syncthreads();
     if (i < 8 * qkv_count()) {
       a.qkv[which][8 * qkv_first() + i] = ordered_sum(shared.sums, i / 8, i % 8, kSuperBlocks);
     }
-    if (has_next()) fetch_layer(layer + 1);
+    barrier.arrive();
     if (block < num_items()) start_chunk(block);
-    grid_barrier(a.barrier);
+    barrier.wait();
   }
 
   // Four heads and a chunk.
-  __device__ int num_quads() const { return a.query_size / (kFastHeads * kHeadDim); }
-  __device__ int num_items() const { return num_quads() * num_chunks; }
+  __device__ int num_items() const { return a.num_quads * num_chunks; }
   __device__ HeadCache cache_of(int item) const {
-    const int kv_head = kFastHeads * (item % num_quads()) / a.group_size;
+    const int kv_head = kFastHeads * (item % a.num_quads) / a.group_size;
     const auto offset = static_cast<std::size_t>(kv_head * kHeadDim);
     return {weights(layer).k_cache + offset,
             weights(layer).v_cache + offset,
@@ -348,18 +440,24 @@ class Block {
             position};
   }
   __device__ void start_chunk(int item) const {
-    copy_chunk(cache_of(item), item / num_quads(), chunk_rows());
+    copy_chunk(cache_of(item), item / a.num_quads, chunk_rows());
     __pipeline_commit();
   }
 
   __device__ void attention() {
+    if (has_next()) start_layer(layer + 1);
     for (int item = block; item < num_items(); item += static_cast<int>(gridDim.x)) {
       if (item != block) start_chunk(item);
       attend(item);
     }
     // The copies that come next write where these threads wrote.
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    grid_barrier(a.barrier);
+    barrier.arrive();
+    if (has_next()) {
+      copies.wait(kLayerPiece, parity ^ 1u);
+      prefetch_next();
+    }
+    barrier.wait();
     if (num_chunks == 1) return;
     for (int b = block; b < a.query_size / 32; b += static_cast<int>(gridDim.x)) {
       if (warp != 0) break;
@@ -367,14 +465,17 @@ class Block {
       const float y = merge_chunks(a.partials, head, 32 * b % kHeadDim + lane, num_chunks);
       quantize_block(y, a.heads_q + 32 * b, a.heads_meta + b);
     }
-    grid_barrier(a.barrier);
+    barrier.arrive_and_wait();
   }
 
+  __device__ void turn(const float* gains, float* head) const {
+    norm_and_rope(gains, shared.cosines, shared.sines, a.epsilon, kHeadDim, head);
+  }
   __device__ void attend(int item) {
     FourHeads& work = shared.heads;
     ChunkRows& rows = chunk_rows();
-    const int first_head = kFastHeads * (item % num_quads());
-    const int chunk = item / num_quads();
+    const int first_head = kFastHeads * (item % a.num_quads);
+    const int chunk = item / a.num_quads;
     const int kv_head = first_head / a.group_size;
     const bool has_new = chunk == num_chunks - 1;
     const int count = min(kAttentionChunk, position + 1 - kAttentionChunk * chunk);
@@ -384,14 +485,14 @@ class Block {
         work.q[warp][c] = __ldcg(a.qkv[0] + (first_head + warp) * kHeadDim + c);
       }
       __syncwarp();
-      norm_and_rope(a.rope, weights(layer).q_norm, kHeadDim, position, work.q[warp]);
+      turn(shared.q_norm[layer & 1], work.q[warp]);
     } else if (warp == kFastHeads && has_new) {
 #pragma unroll
       for (int c = lane; c < kHeadDim; c += kWarp) {
         work.new_k[c] = __ldcg(a.qkv[1] + kv_head * kHeadDim + c);
       }
       __syncwarp();
-      norm_and_rope(a.rope, weights(layer).k_norm, kHeadDim, position, work.new_k);
+      turn(shared.k_norm[layer & 1], work.new_k);
     }
     __syncthreads();
     if (has_new && i < kHeadDim) {
@@ -435,12 +536,10 @@ class Block {
       for (int s = warp; s < super_blocks; s += kWarps) {
         ActivationLane x;
         x.load<true>(a.heads_q, a.heads_meta, s, lane % 4);
-        for (int g = 0; g < count; ++g) {
-          copies.wait(kOutPiece + g, parity);
-          const float sum = tile_product(
-              matrix.type, shared.tiles + g * matrix.group_bytes + s * matrix.tile_bytes, x);
-          if (lane % 4 == 0) shared.sums[(g * super_blocks + s) * 8 + lane / 4] = sum;
-        }
+        tile_products<kOutGroups, kOutGroups>(matrix.type, shared.tiles + s * matrix.tile_bytes,
+                                              matrix.group_bytes, count, x,
+                                              shared.sums + s * 8 + lane / 4, 8 * super_blocks,
+                                              [&](int g) { copies.wait(kOutPiece + g, parity); });
       }
     }
     __syncthreads();
@@ -448,7 +547,7 @@ class Block {
       a.hidden[8 * first + i] =
           __fadd_rn(residual, ordered_sum(shared.sums, i / 8, i % 8, super_blocks));
     }
-    grid_barrier(a.barrier);
+    barrier.arrive_and_wait();
   }
 
   __device__ void router() {
@@ -466,14 +565,15 @@ class Block {
       }
       shared.lanes[i] = sum;
     }
-    quantize_row(shared, y);
     __syncthreads();
     if (block < a.num_experts && warp == 0) {
       const float logit = halving_tree(shared.lanes);
       if (lane == 0) a.logits[block] = logit;
     }
-    if (i == 0 && has_next()) start_router(layer + 1);
-    grid_barrier(a.barrier);
+    barrier.arrive();
+    quantize_row(shared, y);
+    if (has_next()) start_router(layer + 1);
+    barrier.wait();
   }
 
   // Unit u of this block: 32 rows of gate_proj and up_proj of the expert of some rank.
@@ -481,30 +581,34 @@ class Block {
   __device__ int units_each() const { return a.moe_intermediate_size / 32; }  // Of an expert.
   __device__ bool has_unit(int u) const { return unit(u) < units_each() * a.num_experts_per_tok; }
 
-  __device__ void start_unit(int u) const {
-    const int first = unit(u) % units_each() * kUnitGroups;
+  // All threads call: a thread a copy.
+  __device__ void start_units() const {
+    constexpr int kGroups = 2 * kUnitGroups;
+    const int n = i - kStarter;
+    const int u = n / kGroups;
+    if (n < 0 || u >= kUnits || !has_unit(u)) return;
+    const int m = n / kUnitGroups % 2;
+    const PersistentLayer& of = weights(layer);
+    const PersistentMatrix& matrix = of.gate_up[m];
     const auto expert = static_cast<std::size_t>(shared.ids[unit(u) / units_each()]);
-    std::uint8_t* to = shared.tiles + u * a.plan.unit_bytes;
-    for (int m = 0; m < 2; ++m) {
-      const PersistentMatrix& matrix = weights(layer).gate_up[m];
-      copies.groups(kUnitPiece + (2 * u + m) * kUnitGroups, to, matrix,
-                    matrix.data + expert * matrix.expert_stride, first, kUnitGroups);
-      to += kUnitGroups * matrix.group_bytes;
-    }
+    copies.start_group(kUnitPiece + (2 * u + m) * kUnitGroups, unit_tiles(u, m), matrix,
+                       matrix.data + expert * matrix.expert_stride,
+                       unit(u) % units_each() * kUnitGroups, n % kUnitGroups);
   }
+  __device__ std::uint8_t* unit_tiles(int u, int m) const {
+    return shared.tiles + u * a.plan.unit_bytes +
+           m * kUnitGroups * weights(layer).gate_up[0].group_bytes;
+  }
+  // By the first threads of a warp.
   __device__ void start_down(int group) const {
     const PersistentMatrix& matrix = weights(layer).down_proj;
     const int first = kDownGroups * block + group;
-    if (group >= pair_count(kDownGroups * block)) return;
-    copies.expect(kDownPiece + group,
-                  static_cast<unsigned>(a.num_experts_per_tok) * matrix.group_bytes);
-    for (int r = 0; r < a.num_experts_per_tok; ++r) {
-      const auto expert = static_cast<std::size_t>(shared.ids[r]);
-      copies.copy(kDownPiece + group, down_tiles(group) + r * matrix.group_bytes,
-                  matrix.data + expert * matrix.expert_stride +
-                      static_cast<std::size_t>(first) * matrix.group_bytes,
-                  matrix.group_bytes);
-    }
+    if (group >= pair_count(kDownGroups * block) || lane >= a.num_experts_per_tok) return;
+    const auto expert = static_cast<std::size_t>(shared.ids[lane]);
+    copies.start(kDownPiece + group, down_tiles(group) + lane * matrix.group_bytes,
+                 matrix.data + expert * matrix.expert_stride +
+                     static_cast<std::size_t>(first) * matrix.group_bytes,
+                 matrix.group_bytes);
   }
 
   // shared.ids and shared.logits, as find_rank for all ranks at once. Barriers inside and behind.
@@ -532,13 +636,8 @@ class Block {
 
   __device__ void gate_up() {
     choose();
-    if (i == 0) {
-      for (int u = 0; u < kUnits; ++u) {
-        if (has_unit(u)) start_unit(u);
-      }
-      start_down(0);
-    }
-    if (warp == kWarps - 1) {
+    start_units();
+    if (warp == kWarps - 2) {
       routing_weights(shared.logits, a.num_experts, shared.ids, a.num_experts_per_tok,
                       a.norm_topk_prob, shared.shares);
       const int bad = first_not_finite(shared.logits, a.num_experts);
@@ -556,19 +655,14 @@ class Block {
     x.load(shared.row.q, shared.row.meta, s, lane % 4);
     const PersistentMatrix& matrix = weights(layer).gate_up[m];
     for (int u = 0; u < kUnits && has_unit(u); ++u) {
-      const std::uint8_t* tile = shared.tiles + u * a.plan.unit_bytes +
-                                 m * kUnitGroups * weights(layer).gate_up[0].group_bytes +
-                                 s * matrix.tile_bytes;
-      float* const sums = shared.sums + (2 * u + m) * kSumsEach;
-      for (int g = 0; g < kUnitGroups; ++g) {
-        copies.wait(kUnitPiece + (2 * u + m) * kUnitGroups + g, parity);
-        const float sum = tile_product(matrix.type, tile, x);
-        if (lane % 4 == 0) sums[(g * kSuperBlocks + s) * 8 + lane / 4] = sum;
-        tile += matrix.group_bytes;
-      }
+      tile_products<kUnitGroups, 2>(
+          matrix.type, unit_tiles(u, m) + s * matrix.tile_bytes, matrix.group_bytes, kUnitGroups, x,
+          shared.sums + (2 * u + m) * kSumsEach + s * 8 + lane / 4, 8 * kSuperBlocks,
+          [&](int g) { copies.wait(kUnitPiece + (2 * u + m) * kUnitGroups + g, parity); });
       __syncthreads();
-      if (u == 0 && i == 0) start_down(1);
-      if (warp == u) {
+      // Behind all units' tiles, which are needed first.
+      if (u == 0 && warp <= 1) start_down(warp);
+      if (warp == 2 * u) {
         const float* const of_unit = shared.sums + 2 * u * kSumsEach;
         const float gate = ordered_sum(of_unit, lane / 8, lane % 8, kSuperBlocks);
         const float up = ordered_sum(of_unit + kSumsEach, lane / 8, lane % 8, kSuperBlocks);
@@ -577,9 +671,10 @@ class Block {
         quantize_block(swiglu_device(gate, up), a.inner_q + at, a.inner_meta + at / 32);
       }
     }
-    if (!has_unit(0) && i == 0) start_down(1);
-    if (i == 0 && has_next()) start_qkv(layer + 1);
-    grid_barrier(a.barrier);
+    if (!has_unit(0) && warp <= 1) start_down(warp);
+    barrier.arrive();
+    if (has_next()) start_qkv(layer + 1);
+    barrier.wait();
   }
 
   __device__ void down() {
@@ -594,14 +689,18 @@ class Block {
     if (i < 8 * count) residual = __ldcg(a.hidden + 8 * first + i);
     if (group < count && rank < ranks) {
       const std::size_t at = static_cast<std::size_t>(rank) * a.inner_stride;
-      copies.wait(kDownPiece + group, parity);
+      ActivationLane next;
+      next.load<true>(a.inner_q + at, a.inner_meta + at / 32, 0, lane % 4);
       for (int s = 0; s < super_blocks; ++s) {
-        ActivationLane x;
-        x.load<true>(a.inner_q + at, a.inner_meta + at / 32, s, lane % 4);
-        const float sum = tile_product(
-            matrix.type, down_tiles(group) + rank * matrix.group_bytes + s * matrix.tile_bytes, x);
+        const ActivationLane x = next;
+        if (s + 1 < super_blocks) {
+          next.load<true>(a.inner_q + at, a.inner_meta + at / 32, s + 1, lane % 4);
+        }
         const int row = (group * kMaxRanks + rank) * super_blocks + s;
-        if (lane % 4 == 0) shared.sums[row * 8 + lane / 4] = sum;
+        tile_products<1, 1>(matrix.type,
+                            down_tiles(group) + rank * matrix.group_bytes + s * matrix.tile_bytes,
+                            0, 1, x, shared.sums + row * 8 + lane / 4, 0,
+                            [&](int) { copies.wait(kDownPiece + group, parity); });
       }
     }
     __syncthreads();
@@ -619,13 +718,15 @@ class Block {
       a.hidden[8 * first + i] = __fadd_rn(residual, sum);
     }
     if (!has_next()) return;
-    if (i == 0) start_out(layer + 1);
-    grid_barrier(a.barrier);
+    barrier.arrive();
+    start_out(layer + 1);
+    barrier.wait();
   }
 
   const PersistentArguments& a;
   PersistentShared& shared;
   const Copies copies;
+  GridBarrier barrier;
   const int i = static_cast<int>(threadIdx.x);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -713,13 +814,13 @@ PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cac
 
 void decode_layers(const Stream& stream, const DecodeShape& shape,
                    std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
-                   unsigned* barrier, const DecodeBuffers& buffers) {
+                   std::uint64_t* arrivals, const DecodeBuffers& buffers) {
   CHECK(can_persist(stream, shape, layers));
   const AttentionShape& heads = shape.heads;
   PersistentArguments a{};
   a.layers = on_device;
   a.num_layers = static_cast<int>(layers.size());
-  a.barrier = barrier;
+  a.arrivals = arrivals;
   a.plan.unit_bytes = static_cast<unsigned>(unit_bytes(layers.front()));
   a.plan.router = static_cast<unsigned>(kTileBytes - kHidden * sizeof(float));
   const auto qkv_blocks = [](std::size_t rows) {
@@ -730,13 +831,15 @@ void decode_layers(const Stream& stream, const DecodeShape& shape,
   a.query_size = static_cast<int>(heads.query_size());
   a.key_value_size = static_cast<int>(heads.key_value_size());
   a.group_size = static_cast<int>(heads.num_attention_heads / heads.num_key_value_heads);
+  a.num_quads = static_cast<int>(heads.num_attention_heads) / kFastHeads;
   a.num_experts = static_cast<int>(shape.num_experts);
   a.num_experts_per_tok = static_cast<int>(shape.num_experts_per_tok);
   a.moe_intermediate_size = static_cast<int>(shape.moe_intermediate_size);
   a.norm_topk_prob = shape.norm_topk_prob;
   a.epsilon = shape.rms_norm_eps;
   a.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
-  a.rope = {buffers.cosines, buffers.sines, shape.rms_norm_eps};
+  a.cosines = buffers.cosines;
+  a.sines = buffers.sines;
   a.partials = {buffers.scratch, static_cast<int>(heads.num_attention_heads),
                 static_cast<int>(ceil_divide(shape.capacity, kAttentionChunk))};
   a.state = buffers.state;
