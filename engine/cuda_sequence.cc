@@ -7,6 +7,7 @@
 #include "engine/arguments.h"
 #include "engine/faulty/device.h"
 #include "engine/faulty/layer.h"
+#include "engine/prefill_cuda.h"
 #include "kernels/faults.h"
 
 namespace refute::cuda {
@@ -17,7 +18,7 @@ constexpr FaultHost kHost = FaultHost::kCuda;
 constexpr std::int32_t kTokenZero[] = {0};
 
 // Tokens that a call works on at a time. Results don't depend on it.
-constexpr std::size_t kMaxCallTokens = 1024;
+constexpr std::size_t kMaxCallTokens = 2048;
 // Rows of logits that are in device memory at a time.
 constexpr std::size_t kMaxLogitRows = 64;
 
@@ -337,7 +338,10 @@ Result<Matrix<float>> Sequence::forward(std::span<const std::int32_t> tokens,
 Result<Matrix<float>> Sequence::run_plain(std::span<const std::int32_t> tokens,
                                           const ForwardOptions& options, bool check_layers) {
   const Config& config = model_.config();
-  if (auto ok = reserve_call(std::min(tokens.size(), kMaxCallTokens)); !ok) return ok.error();
+  // Calls as even as may be: none is left with a few tokens.
+  const std::size_t calls = (tokens.size() + kMaxCallTokens - 1) / kMaxCallTokens;
+  const std::size_t call_tokens = (tokens.size() + calls - 1) / calls;
+  if (auto ok = reserve_call(call_tokens); !ok) return ok.error();
   std::vector<float> logits;
   std::size_t num_rows = 0;
   std::size_t columns = config.vocab_size;
@@ -348,8 +352,8 @@ Result<Matrix<float>> Sequence::run_plain(std::span<const std::int32_t> tokens,
     num_rows += rows;
     columns = part.columns();
   };
-  for (std::size_t first = 0; first < tokens.size(); first += call_tokens_) {
-    const auto chunk = tokens.subspan(first, std::min(call_tokens_, tokens.size() - first));
+  for (std::size_t first = 0; first < tokens.size(); first += call_tokens) {
+    const auto chunk = tokens.subspan(first, std::min(call_tokens, tokens.size() - first));
     const std::size_t position = length_ + first;
     if (auto ok = run_chunk(chunk, position, options, check_layers); !ok) return ok.error();
     if (!check_layers) {
@@ -375,6 +379,20 @@ Result<Matrix<float>> Sequence::run_plain(std::span<const std::int32_t> tokens,
   return result;
 }
 
+// Whether nothing asks for what only the plain path has: trace points, forced routes, the first
+// layer that is wrong, fault sites.
+bool Sequence::takes_prefill(std::size_t num_tokens, const ForwardOptions& options,
+                             bool check_layers) const {
+  if (num_tokens < kMinPrefillTokens || check_layers || options.trace != nullptr ||
+      options.forced_routes != nullptr) {
+    return false;
+  }
+  if constexpr (kFaultSites) {
+    if (faulty::needs_plain_path() || faulty::asks_both_paths()) return false;
+  }
+  return can_prefill(context_, model_.config(), weights_.layers());
+}
+
 Result<void> Sequence::run_chunk(std::span<const std::int32_t> tokens, std::size_t position,
                                  const ForwardOptions& options, bool check_layers) {
   const Config& config = model_.config();
@@ -384,6 +402,10 @@ Result<void> Sequence::run_chunk(std::span<const std::int32_t> tokens, std::size
   embed_tokens(call_.tokens, tokens.size(), call_.hidden);
   trace(TracePoint::kEmbedding, 0, call_.hidden, tokens.size(), config.hidden_size);
 
+  if (takes_prefill(tokens.size(), options, check_layers)) {
+    run_prefill_layers({context_, config, tokens.size(), call_, buffers_}, weights_.layers());
+    return {};
+  }
   const PlainCall call{context_,    config,         tokens.size(),         position,
                        call_,       buffers_.state, options.forced_routes, trace,
                        check_layers};

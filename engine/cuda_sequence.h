@@ -17,7 +17,8 @@
 namespace refute::cuda {
 
 // One sequence on the device. Calls of one token without a trace go through a CUDA graph of fused
-// kernels, everything else through one kernel an op; both give the same bits.
+// kernels, those of many through prefill_cuda.h where it covers the model, everything else through
+// one kernel an op; all give the same bits.
 class Sequence {
  public:
   // Model and weights must outlive it. kOutOfMemory when its buffers do not fit; kUnsupported for a
@@ -67,6 +68,8 @@ class Sequence {
   Result<Matrix<float>> decode(std::int32_t token, bool use_graph);
   Result<Matrix<float>> run_plain(std::span<const std::int32_t> tokens,
                                   const ForwardOptions& options, bool check_layers);
+  bool takes_prefill(std::size_t num_tokens, const ForwardOptions& options,
+                     bool check_layers) const;
   Result<void> run_chunk(std::span<const std::int32_t> tokens, std::size_t position,
                          const ForwardOptions& options, bool check_layers);
   void embed_tokens(const std::int32_t* tokens, std::size_t num_tokens, float* hidden);

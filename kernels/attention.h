@@ -10,8 +10,8 @@
 //         call's tokens already in
 //
 // The cache is float16 (rounded to nearest even) on the fast backends and in the emulated oracle,
-// float64 in the exact oracle. Fast backends: float32, the same bits everywhere, and nothing depends
-// on how many tokens a call brings:
+// float64 in the exact oracle. Fast backends: float32, the same bits everywhere, and nothing
+// depends on how many tokens a call brings:
 //
 //   score[s] = (16-lane dot of q and k[s]) * float32(1 / sqrt(head_dim))
 //     L[i] = fma chain over c = i, i + 16, i + 32, ... from 0         i = 0 .. 15
@@ -37,8 +37,8 @@
 
 namespace refute {
 
-inline constexpr std::size_t kAttentionChunk = 128;     // Positions of a chunk,
-inline constexpr std::size_t kAttentionSubChunk = 32;   // and of a chain of values.
+inline constexpr std::size_t kAttentionChunk = 128;    // Positions of a chunk,
+inline constexpr std::size_t kAttentionSubChunk = 32;  // and of a chain of values.
 inline constexpr std::size_t kScoreLanes = 16;
 
 // What one head of one token reads.

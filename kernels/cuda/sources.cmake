@@ -4,20 +4,23 @@ target_sources(kernels PRIVATE cuda/tiles.cc)
 if(REFUTE_HAVE_CUDA)
   set(cuda_sources
     cuda/attention.cu
+    cuda/attention_prefill.cu
     cuda/bandwidth.cu
     cuda/decode.cu
     cuda/decode_attention.cu
     cuda/decode_persistent.cu
     cuda/elementwise.cu
     cuda/matmul.cu
+    cuda/prefill_matmul.cu
+    cuda/prefill_rows.cu
     cuda/route.cu
   )
-  # Exact arithmetic: nothing contracted, nothing flushed, division and square root rounded.
-  set(cuda_options
-    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false --prec-div=true --prec-sqrt=true --ftz=false
-    --expt-relaxed-constexpr --extended-lambda -Werror=all-warnings -Xcompiler=-Wall,-Wextra>)
   # Objects of CUDA sources.
   function(refute_cuda_objects target)
+    # Exact arithmetic: nothing contracted, nothing flushed, division and square root rounded.
+    set(cuda_options
+      $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false --prec-div=true --prec-sqrt=true --ftz=false
+      --expt-relaxed-constexpr --extended-lambda -Werror=all-warnings -Xcompiler=-Wall,-Wextra>)
     add_library(${target} OBJECT ${ARGN})
     target_compile_options(${target} PRIVATE "${cuda_options}")
     target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})

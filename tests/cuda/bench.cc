@@ -2,6 +2,7 @@
 //
 //   cuda_bench synth PRESET FILE [LAYERS]   writes a synthetic model
 //   cuda_bench time FILE                    upload, decode through the graph, forward, prefill
+//   cuda_bench prefill FILE                 calls of 8 to 4096 tokens
 //   cuda_bench step FILE [CONTEXT]          three tokens, kernel by kernel: for a profiler
 #include <algorithm>
 #include <chrono>
@@ -260,6 +261,28 @@ int time_model(const std::string& path) {
   return 0;
 }
 
+int prefill_model(const std::string& path) {
+  const Model model = require(Model::load(path));
+  const cuda::Context context = require(cuda::Context::create());
+  const cuda::DeviceModel weights = require(cuda::DeviceModel::upload(context, model));
+  const std::size_t capacity = std::min(kCapacity, model.config().max_position_embeddings);
+  auto sequence = require(cuda::Sequence::create(context, model, weights, capacity));
+  std::vector<std::int32_t> prompt(capacity);
+  for (std::size_t i = 0; i < prompt.size(); ++i) {
+    prompt[i] = static_cast<std::int32_t>((i * 7919 + 13) % model.config().vocab_size);
+  }
+  require(sequence->forward(prompt, {}));  // The longest call allocates for all.
+  for (std::size_t count = 4; count <= capacity; count *= 2) {
+    const double seconds = median_seconds([&] {
+      sequence->rollback(0);
+      require(sequence->forward(std::span(prompt).first(count), {}));
+    });
+    std::printf("prefill %5zu    %8.1f tokens/s, %9.1f us\n", count,
+                static_cast<double>(count) / seconds, 1e6 * seconds);
+  }
+  return 0;
+}
+
 int step_model(const std::string& path, std::size_t context_length) {
   const Model model = require(Model::load(path));
   const cuda::Context context = require(cuda::Context::create());
@@ -283,9 +306,12 @@ int main(int argc, char** argv) {
     return refute::synth(argv[2], argv[3], argc > 4 ? argv[4] : nullptr);
   }
   if (command == "time" && argc == 3) return refute::time_model(argv[2]);
+  if (command == "prefill" && argc == 3) return refute::prefill_model(argv[2]);
   if (command == "step" && argc >= 3) {
     return refute::step_model(argv[2], argc > 3 ? std::strtoul(argv[3], nullptr, 10) : 0);
   }
-  std::fprintf(stderr, "cuda_bench synth PRESET FILE [LAYERS] | time FILE | step FILE [CONTEXT]\n");
+  std::fprintf(stderr,
+               "cuda_bench synth PRESET FILE [LAYERS] | time FILE | prefill FILE |\n"
+               "           step FILE [CONTEXT]\n");
   return 2;
 }

@@ -218,6 +218,36 @@ TEST_F(CudaForward, RealLayerShapeEqualsTheCpu) {
   expect_equals_cpu(load(file.path()), 10);
 }
 
+// Calls of many tokens (engine/prefill_cuda.h) against the CPU and the plain path: tiles of experts
+// that are full and that are not, calls that continue a sequence, chunks of attention.
+TEST_F(CudaForward, PrefillEqualsTheCpuAndThePlainPath) {
+  SynthOptions options = *synth_preset("qwen3-30b-a3b", 2);
+  options.name = "prefill";
+  const SynthFile file(options);
+  const Model model = load(file.path());
+  constexpr std::size_t kTokens = 300;
+  const auto tokens = random_tokens(kTokens, model.config().vocab_size, 31);
+  ForwardOptions all;
+  all.logit_rows = LogitRows::kAll;
+  auto on_cpu = cpu_->open_session(model, kTokens);
+  auto on_cuda = cuda_->open_session(model, kTokens);
+  ASSERT_TRUE(on_cpu && on_cuda);
+  const auto expected = (*on_cpu)->forward(tokens, all);
+  ASSERT_TRUE(expected);
+  EXPECT_TRUE(same_bits((*on_cuda)->forward(tokens, all), expected));
+  EXPECT_TRUE(same_bits(traced(*cuda_, model, tokens).logits, *expected));
+  for (const std::size_t call : {5, 9, 16, 100, 131}) {
+    ASSERT_TRUE((*on_cuda)->rollback(0));
+    (*on_cuda)->poison_unused();
+    Result<Matrix<double>> last = Matrix<double>();
+    for (std::size_t t = 0; t < kTokens; t += call) {
+      last = (*on_cuda)->forward(std::span(tokens).subspan(t, std::min(call, kTokens - t)), {});
+      ASSERT_TRUE(last) << last.error().message();
+    }
+    EXPECT_TRUE(same_bits(*last, last_row(*expected))) << "calls of " << call;
+  }
+}
+
 // Decoding where the positions fill chunks of attention, more than there are blocks in a cluster,
 // and more than a block holds at a time.
 TEST_F(CudaForward, LongContextsEqualTheCpu) {

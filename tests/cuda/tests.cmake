@@ -14,6 +14,11 @@ if(REFUTE_HAVE_CUDA)
   target_link_libraries(cuda_bench PRIVATE project_options engine CUDA::cudart_static)
   target_link_options(cuda_bench PRIVATE -static-libstdc++ -static-libgcc)
 
+  refute_cuda_objects(prefill_variants cuda/prefill_variants.cu)
+  add_executable(prefill_bench cuda/prefill_bench.cc $<TARGET_OBJECTS:prefill_variants>)
+  target_link_libraries(prefill_bench PRIVATE project_options kernels CUDA::cudart_static)
+  target_link_options(prefill_bench PRIVATE -static-libstdc++ -static-libgcc)
+
   # A mistake for each tool of compute-sanitizer to find: what ci/gpu shows the tools with.
   add_executable(cuda_planted cuda/planted.cu)
   target_link_libraries(cuda_planted PRIVATE CUDA::cudart_static)

@@ -69,9 +69,9 @@ TEST(Exp32, EveryInstructionSetGivesTheBitsOfTheScalarSequence) {
   for (std::size_t first = 0; first < samples.size(); first += 100) {
     // The maximum in front, so that terms are exp32 of themselves.
     std::vector<float> arguments = {0.0f};
-    arguments.insert(arguments.end(), samples.begin() + static_cast<std::ptrdiff_t>(first),
-                     samples.begin() +
-                         static_cast<std::ptrdiff_t>(std::min(first + 100, samples.size())));
+    arguments.insert(
+        arguments.end(), samples.begin() + static_cast<std::ptrdiff_t>(first),
+        samples.begin() + static_cast<std::ptrdiff_t>(std::min(first + 100, samples.size())));
     std::vector<float> expected = arguments;
     std::array<float, 128> lanes{};
     for (std::size_t i = 0; i < expected.size(); ++i) lanes[i] = expected[i] = exp32(expected[i]);
