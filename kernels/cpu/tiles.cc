@@ -1,0 +1,90 @@
+// Packing is a table: which parts a block has, and how wide the pieces are that keep together.
+#include "kernels/cpu/tiles.h"
+
+#include <cstring>
+#include <span>
+
+#include "kernels/check.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/quant/blocks.h"
+
+namespace refute::cpu {
+namespace {
+
+// `count` pieces of `width` bytes from byte `offset` of a row's 256 columns on.
+struct Part {
+  std::size_t offset;
+  std::size_t width;
+  std::size_t count;
+};
+
+constexpr Part kPartsQ4K[] = {{0, 2, 2}, {4, 1, 12}, {16, 4, 32}};
+constexpr Part kPartsQ5K[] = {{0, 2, 2}, {4, 1, 12}, {16, 4, 8}, {48, 4, 32}};
+constexpr Part kPartsQ6K[] = {{0, 4, 32}, {128, 4, 16}, {192, 1, 16}, {208, 2, 1}};
+constexpr Part kPartsQ8_0[] = {{0, 2, 1},   {34, 2, 1},  {68, 2, 1},  {102, 2, 1},
+                               {136, 2, 1}, {170, 2, 1}, {204, 2, 1}, {238, 2, 1},
+                               {2, 4, 8},   {36, 4, 8},  {70, 4, 8},  {104, 4, 8},
+                               {138, 4, 8}, {172, 4, 8}, {206, 4, 8}, {240, 4, 8}};
+
+std::span<const Part> parts_of(TensorType type) {
+  switch (type) {
+    case TensorType::kQ8_0:
+      return kPartsQ8_0;
+    case TensorType::kQ4_K:
+      return kPartsQ4K;
+    case TensorType::kQ5_K:
+      return kPartsQ5K;
+    case TensorType::kQ6_K:
+      return kPartsQ6K;
+    default:
+      return {};
+  }
+}
+
+template <std::size_t kWidth>
+std::byte* interleave(const std::byte* from, std::size_t bytes_per_row, std::size_t count,
+                      std::byte* to) {
+  for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t r = 0; r < kTileRows; ++r) {
+      std::memcpy(to, from + r * bytes_per_row + i * kWidth, kWidth);
+      to += kWidth;
+    }
+  }
+  return to;
+}
+
+}  // namespace
+
+bool has_tiles(TensorType type, std::size_t columns) {
+  return columns % kTileColumns == 0 && !parts_of(type).empty();
+}
+
+bool uses_tiles(const Context& context) { return context.simd().tiles != nullptr; }
+
+void pack_tiles(TensorType type, std::size_t groups, std::size_t columns, const std::byte* rows,
+                std::byte* tiles) {
+  CHECK(has_tiles(type, columns));
+  const std::size_t bytes_per_row = row_bytes(type, columns);
+  const std::size_t step = row_bytes(type, kTileColumns);
+  for (std::size_t g = 0; g < groups; ++g) {
+    const std::byte* const group = rows + g * kTileRows * bytes_per_row;
+    for (std::size_t at = 0; at < bytes_per_row; at += step) {
+      for (const Part& part : parts_of(type)) {
+        const std::byte* const from = group + at + part.offset;
+        switch (part.width) {
+          case 1:
+            tiles = interleave<1>(from, bytes_per_row, part.count, tiles);
+            break;
+          case 2:
+            tiles = interleave<2>(from, bytes_per_row, part.count, tiles);
+            break;
+          default:
+            tiles = interleave<4>(from, bytes_per_row, part.count, tiles);
+            break;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace refute::cpu
