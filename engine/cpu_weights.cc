@@ -87,6 +87,10 @@ PackedWeights::PackedWeights(const Context& context, const Model& model,
   pack(context, bytes_ >= kLargeBytes, progress);
 }
 
+std::size_t PackedWeights::Range::bytes() const {
+  return rows / kTileRows * group_bytes(type, columns);
+}
+
 PackedWeights::~PackedWeights() { deallocate(tiles_, bytes_); }
 
 PackedWeights::PackedWeights(PackedWeights&& other) noexcept
@@ -116,18 +120,18 @@ void PackedWeights::add(const ExpertStack& stack) {
 void PackedWeights::pack(const Context& context, bool is_large,
                          const std::function<void(std::size_t, std::size_t)>& progress) {
   for (const Range& range : ranges_) {
-    const std::size_t group_bytes = kTileRows * row_bytes(range.type, range.columns);
-    const std::size_t at_a_time = std::max<std::size_t>(1, kPieceBytes / group_bytes);
-    context.threads().parallel_for(range.rows / kTileRows, at_a_time,
-                                   [&](std::size_t begin, std::size_t end) {
-                                     for (std::size_t g = begin; g < end; g += at_a_time) {
-                                       const std::size_t groups = std::min(at_a_time, end - g);
-                                       const std::byte* const rows = range.data + g * group_bytes;
-                                       pack_tiles(range.type, groups, range.columns, rows,
-                                                  tiles_ + range.offset + g * group_bytes);
-                                       if (is_large) drop_pages(rows, groups * group_bytes);
-                                     }
-                                   });
+    const std::size_t stored = kTileRows * row_bytes(range.type, range.columns);
+    const std::size_t packed = group_bytes(range.type, range.columns);
+    const std::size_t at_a_time = std::max<std::size_t>(1, kPieceBytes / stored);
+    context.threads().parallel_for(
+        range.rows / kTileRows, at_a_time, [&](std::size_t begin, std::size_t end) {
+          for (std::size_t g = begin; g < end; g += at_a_time) {
+            const std::size_t groups = std::min(at_a_time, end - g);
+            const std::byte* const rows = range.data + g * stored;
+            pack_tiles(range.type, groups, range.columns, rows, tiles_ + range.offset + g * packed);
+            if (is_large) drop_pages(rows, groups * stored);
+          }
+        });
     if (is_large && progress) progress(range.offset + range.bytes(), bytes_);
   }
 }
@@ -137,12 +141,13 @@ PlacedWeight PackedWeights::place(const WeightView& weight) const {
   if (after == ranges_.begin()) return {weight};
   const Range& range = *(after - 1);
   const auto offset = static_cast<std::size_t>(weight.data - range.data);
-  const std::size_t bytes_per_row = row_bytes(range.type, range.columns);
-  const std::size_t packed_rows = weight.rows / kTileRows * kTileRows;
-  const bool fits = weight.type == range.type && weight.columns == range.columns &&
-                    packed_rows > 0 && offset % (kTileRows * bytes_per_row) == 0 &&
-                    offset + packed_rows * bytes_per_row <= range.bytes();
-  return {weight, fits ? tiles_ + range.offset + offset : nullptr};
+  const std::size_t stored = kTileRows * row_bytes(range.type, range.columns);
+  const std::size_t group = offset / stored;
+  const std::size_t groups = weight.rows / kTileRows;
+  const bool fits = weight.type == range.type && weight.columns == range.columns && groups > 0 &&
+                    offset % stored == 0 && group + groups <= range.rows / kTileRows;
+  if (!fits) return {weight};
+  return {weight, tiles_ + range.offset + group * group_bytes(range.type, range.columns)};
 }
 
 }  // namespace refute::cpu

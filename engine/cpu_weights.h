@@ -1,5 +1,5 @@
 // A model's weights as the CPU multiplies them: a copy in tiles (kernels/cpu/tiles.h), still
-// quantized, byte for byte as many as the file has for them. Everything else of the model is read
+// quantized and as many bytes as the file has for them. Everything else of the model is read
 // where the file is mapped.
 #pragma once
 
@@ -41,7 +41,7 @@ class PackedWeights {
     const std::byte* data;
     std::size_t offset;  // Of the tiles.
 
-    std::size_t bytes() const { return rows * row_bytes(type, columns); }
+    std::size_t bytes() const;  // Of the tiles.
   };
   void add(const WeightView& weight);
   void add(const ExpertStack& stack);

@@ -159,14 +159,14 @@ void multiply_groups(const SimdKernels& simd, const PlacedWeight& weight, const 
                      std::size_t begin, std::size_t end, MatrixView<float> y) {
   const TileKernels::Multiply multiply = multiply_tiles(*simd.tiles, weight.stored.type);
   const std::size_t super_blocks = super_blocks_of(weight.stored.columns);
-  const std::size_t group_bytes = kTileRows * weight.stored.bytes_per_row();
+  const std::size_t bytes = group_bytes(weight.stored.type, weight.stored.columns);
   // One pass needs no return to a group; several passes take a group from the cache.
   const std::size_t step = y.rows <= kTileTokens ? end - begin : 1;
   for (std::size_t g = begin; g < end; g += step) {
     std::size_t t = 0;
     for (TokenTiles tokens(y.rows); !tokens.done(); tokens.next()) {
-      multiply(weight.tiles + g * group_bytes, step, super_blocks, x + t * super_blocks,
-               tokens.size(), y.data + t * y.columns + g * kTileRows, y.columns);
+      multiply(weight.tiles + g * bytes, step, super_blocks, x + t * super_blocks, tokens.size(),
+               y.data + t * y.columns + g * kTileRows, y.columns);
       t += tokens.size();
     }
   }

@@ -16,10 +16,13 @@ namespace refute::cpu {
 namespace {
 
 // Bytes that a single token's pass asks for ahead of itself.
-constexpr std::size_t kAhead = 4096;
+constexpr std::size_t kAhead = 24576;
 
 [[gnu::always_inline]] inline __m512i dword(const std::byte* from, std::size_t index) {
   return load_512(from + 64 * index);
+}
+[[gnu::always_inline]] inline void ask_for(const std::byte* line) {
+  _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T1);
 }
 [[gnu::always_inline]] inline __m512 halves(const std::byte* from) {
   return _mm512_cvtph_ps(load_256(from));
@@ -48,9 +51,9 @@ struct Pair {
 };
 
 // Each format has: kBytes of a tile; kParts, the runs of columns of a block that are scaled apart;
-// start(tile); pieces(p, j) = unsigned weights; initial(x, b, part) = the dot product's start,
-// which takes an offset of the weights back; scaled(dot, b, part, sum) = the sum with one part
-// more; v(sum, x, b) = v of kernels/matmul.h.
+// start(group, s, super_blocks); pieces(p, j) = unsigned weights; initial(x, b, part) = the dot
+// product's start, which takes an offset of the weights back; scaled(dot, b, part, sum) = the sum
+// with one part more; v(sum, x, b) = v of kernels/matmul.h.
 
 // What Q4_K and Q5_K share. kOddFactor: the odd blocks' integers are that many times too large.
 template <int kOddFactor>
@@ -101,9 +104,13 @@ struct ScaleMin {
 // High nibbles stay where they are, 16 times too large.
 struct TileQ4K : ScaleMin<16> {
   static constexpr std::size_t kBytes = 2304;
-  [[gnu::always_inline]] inline void start(const std::byte* tile) {
-    start_scales(tile);
-    q = tile + 256;
+  [[gnu::always_inline]] inline void start(const std::byte* group, std::size_t s, std::size_t) {
+    start_scales(group + s * kBytes);
+    q = group + s * kBytes + 256;
+  }
+  [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
+    ask_for(q + 64 * (8 * p + j));
+    if (p == 3 && j < 4) ask_for(q + 2048 + 64 * j);  // What the next tile starts with.
   }
   [[gnu::always_inline]] inline Pair pieces(int p, int j) const {
     const __m512i both = dword(q, static_cast<std::size_t>(8 * p + j));
@@ -115,10 +122,15 @@ struct TileQ4K : ScaleMin<16> {
 
 struct TileQ5K : ScaleMin<1> {
   static constexpr std::size_t kBytes = 2816;
-  [[gnu::always_inline]] inline void start(const std::byte* tile) {
-    start_scales(tile);
-    high = tile + 256;
-    q = tile + 768;
+  [[gnu::always_inline]] inline void start(const std::byte* group, std::size_t s, std::size_t) {
+    start_scales(group + s * kBytes);
+    high = group + s * kBytes + 256;
+    q = group + s * kBytes + 768;
+  }
+  [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
+    ask_for(q + 64 * (8 * p + j));
+    if (p == 2 && j < 4) ask_for(q + 2048 + 64 * j);  // What the next tile starts with.
+    if (p == 3) ask_for(q + 2304 + 64 * j);
   }
   [[gnu::always_inline]] inline Pair pieces(int p, int j) const {
     const __m512i both = dword(q, static_cast<std::size_t>(8 * p + j));
@@ -139,23 +151,30 @@ struct TileQ5K : ScaleMin<1> {
 struct TileQ6K {
   static constexpr std::size_t kBytes = 3360;
   static constexpr int kParts = 2;
-  [[gnu::always_inline]] inline void start(const std::byte* from) {
-    tile = from;
-    d = halves(tile + 3328);
+  [[gnu::always_inline]] inline void start(const std::byte* group, std::size_t s,
+                                           std::size_t super_blocks) {
+    scales = group + 256 * s;
+    d = halves(group + 256 * super_blocks + 32 * s);
+    q = group + (288 * super_blocks + 63) / 64 * 64 + 3072 * s;
+  }
+  [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
+    ask_for(q + 64 * (8 * p + j));
+    if (j % 2 == 0) ask_for(q + 2048 + 64 * (4 * p + j / 2));
+    if (p == 3 && j % 2 == 1) ask_for(scales + 64 * (j / 2));
   }
   [[gnu::always_inline]] inline void start_pair(int p) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      scale[i] = signed_bytes(tile + 3072 + 16 * (4 * p + i));
+      scale[i] = signed_bytes(scales + 16 * (4 * p + i));
     }
   }
   [[gnu::always_inline]] inline Pair pieces(int p, int j) const {
     const int half = p / 2;
     const __m512i four_bits = _mm512_set1_epi8(15);
     const __m512i two = _mm512_set1_epi8(48);
-    __m512i even = dword(tile, static_cast<std::size_t>(16 * half + j));
-    __m512i odd = dword(tile, static_cast<std::size_t>(16 * half + 8 + j));
-    const __m512i high = dword(tile + 2048, static_cast<std::size_t>(8 * half + j));
+    __m512i even = dword(q, static_cast<std::size_t>(16 * half + j));
+    __m512i odd = dword(q, static_cast<std::size_t>(16 * half + 8 + j));
+    const __m512i high = dword(q + 2048, static_cast<std::size_t>(8 * half + j));
     if (p % 2 == 0) {
       return {masked_or(_mm512_slli_epi16(high, 4), two, _mm512_and_si512(even, four_bits)),
               masked_or(_mm512_slli_epi16(high, 2), two, _mm512_and_si512(odd, four_bits))};
@@ -176,7 +195,8 @@ struct TileQ6K {
   [[gnu::always_inline]] inline __m512 v(__m512 sum, const TileActivations&, int) const {
     return _mm512_mul_ps(d, sum);
   }
-  const std::byte* tile;
+  const std::byte* scales;
+  const std::byte* q;
   __m512 d;
   __m512 scale[4];
 };
@@ -185,7 +205,14 @@ struct TileQ6K {
 struct TileQ8_0 {
   static constexpr std::size_t kBytes = 4352;
   static constexpr int kParts = 1;
-  [[gnu::always_inline]] inline void start(const std::byte* from) { tile = from; }
+  [[gnu::always_inline]] inline void start(const std::byte* group, std::size_t s, std::size_t) {
+    tile = group + s * kBytes;
+  }
+  [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
+    ask_for(tile + 256 + 64 * (16 * p + j));
+    ask_for(tile + 256 + 64 * (16 * p + j + 8));
+    if (p == 3 && j < 4) ask_for(tile + kBytes + 64 * j);  // What the next tile starts with.
+  }
   [[gnu::always_inline]] inline void start_pair(int p) {
     d[0] = halves(tile + 64 * p);
     d[1] = halves(tile + 64 * p + 32);
@@ -229,6 +256,7 @@ template <typename Tile, int kTokens>
 #pragma GCC unroll 8
     for (int i = 0; i < kPieces; ++i) {
       const int j = part * kPieces + i;
+      if constexpr (kTokens <= 2) tile.ask_for_pieces(p, j);
       const Pair weights = tile.pieces(p, j);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
@@ -258,14 +286,9 @@ void multiply_tokens(const std::byte* tiles, std::size_t groups, std::size_t sup
     __m512 sum[kTokens];
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) sum[t] = _mm512_setzero_ps();
-    for (std::size_t s = 0; s < super_blocks; ++s, tiles += Tile::kBytes) {
-      if constexpr (kTokens <= 2) {
-        for (std::size_t at = 0; at < Tile::kBytes; at += 64) {
-          _mm_prefetch(reinterpret_cast<const char*>(tiles) + kAhead + at, _MM_HINT_T0);
-        }
-      }
+    for (std::size_t s = 0; s < super_blocks; ++s) {
       Tile tile;
-      tile.start(tiles);
+      tile.start(tiles, s, super_blocks);
       const TileActivations* const now = x + s * kTokens;
       __m512 u[4][kTokens];
 #pragma GCC unroll 4
@@ -280,6 +303,7 @@ void multiply_tokens(const std::byte* tiles, std::size_t groups, std::size_t sup
     for (int t = 0; t < kTokens; ++t) {
       _mm512_storeu_ps(y + static_cast<std::size_t>(t) * y_stride + kTileRows * g, sum[t]);
     }
+    tiles += (super_blocks * Tile::kBytes + 63) / 64 * 64;
   }
 }
 

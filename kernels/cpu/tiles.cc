@@ -11,6 +11,8 @@
 namespace refute::cpu {
 namespace {
 
+constexpr std::size_t kLine = 64;
+
 // `count` pieces of `width` bytes from byte `offset` of a row's 256 columns on.
 struct Part {
   std::size_t offset;
@@ -20,25 +22,42 @@ struct Part {
 
 constexpr Part kPartsQ4K[] = {{0, 2, 2}, {4, 1, 12}, {16, 4, 32}};
 constexpr Part kPartsQ5K[] = {{0, 2, 2}, {4, 1, 12}, {16, 4, 8}, {48, 4, 32}};
-constexpr Part kPartsQ6K[] = {{0, 4, 32}, {128, 4, 16}, {192, 1, 16}, {208, 2, 1}};
+constexpr Part kScalesQ6K[] = {{192, 1, 16}};
+constexpr Part kFactorQ6K[] = {{208, 2, 1}};
+constexpr Part kPartsQ6K[] = {{0, 4, 32}, {128, 4, 16}};
 constexpr Part kPartsQ8_0[] = {{0, 2, 1},   {34, 2, 1},  {68, 2, 1},  {102, 2, 1},
                                {136, 2, 1}, {170, 2, 1}, {204, 2, 1}, {238, 2, 1},
                                {2, 4, 8},   {36, 4, 8},  {70, 4, 8},  {104, 4, 8},
                                {138, 4, 8}, {172, 4, 8}, {206, 4, 8}, {240, 4, 8}};
 
-std::span<const Part> parts_of(TensorType type) {
+// Parts of all tiles of a group before the next section, which starts at a multiple of `alignment`.
+struct Section {
+  std::span<const Part> parts;
+  std::size_t alignment = 1;
+};
+
+constexpr Section kSectionsQ4K[] = {{kPartsQ4K}};
+constexpr Section kSectionsQ5K[] = {{kPartsQ5K}};
+constexpr Section kSectionsQ6K[] = {{kScalesQ6K}, {kFactorQ6K}, {kPartsQ6K, kLine}};
+constexpr Section kSectionsQ8_0[] = {{kPartsQ8_0}};
+
+std::span<const Section> sections_of(TensorType type) {
   switch (type) {
     case TensorType::kQ8_0:
-      return kPartsQ8_0;
+      return kSectionsQ8_0;
     case TensorType::kQ4_K:
-      return kPartsQ4K;
+      return kSectionsQ4K;
     case TensorType::kQ5_K:
-      return kPartsQ5K;
+      return kSectionsQ5K;
     case TensorType::kQ6_K:
-      return kPartsQ6K;
+      return kSectionsQ6K;
     default:
       return {};
   }
+}
+
+std::size_t rounded_up(std::size_t bytes, std::size_t alignment) {
+  return (bytes + alignment - 1) / alignment * alignment;
 }
 
 template <std::size_t kWidth>
@@ -53,13 +72,30 @@ std::byte* interleave(const std::byte* from, std::size_t bytes_per_row, std::siz
   return to;
 }
 
+std::byte* interleave(const Part& part, const std::byte* from, std::size_t bytes_per_row,
+                      std::byte* to) {
+  from += part.offset;
+  switch (part.width) {
+    case 1:
+      return interleave<1>(from, bytes_per_row, part.count, to);
+    case 2:
+      return interleave<2>(from, bytes_per_row, part.count, to);
+    default:
+      return interleave<4>(from, bytes_per_row, part.count, to);
+  }
+}
+
 }  // namespace
 
 bool has_tiles(TensorType type, std::size_t columns) {
-  return columns % kTileColumns == 0 && !parts_of(type).empty();
+  return columns > 0 && columns % kTileColumns == 0 && !sections_of(type).empty();
 }
 
 bool uses_tiles(const Context& context) { return context.simd().tiles != nullptr; }
+
+std::size_t group_bytes(TensorType type, std::size_t columns) {
+  return rounded_up(kTileRows * row_bytes(type, columns), kLine);
+}
 
 void pack_tiles(TensorType type, std::size_t groups, std::size_t columns, const std::byte* rows,
                 std::byte* tiles) {
@@ -67,21 +103,14 @@ void pack_tiles(TensorType type, std::size_t groups, std::size_t columns, const 
   const std::size_t bytes_per_row = row_bytes(type, columns);
   const std::size_t step = row_bytes(type, kTileColumns);
   for (std::size_t g = 0; g < groups; ++g) {
-    const std::byte* const group = rows + g * kTileRows * bytes_per_row;
-    for (std::size_t at = 0; at < bytes_per_row; at += step) {
-      for (const Part& part : parts_of(type)) {
-        const std::byte* const from = group + at + part.offset;
-        switch (part.width) {
-          case 1:
-            tiles = interleave<1>(from, bytes_per_row, part.count, tiles);
-            break;
-          case 2:
-            tiles = interleave<2>(from, bytes_per_row, part.count, tiles);
-            break;
-          default:
-            tiles = interleave<4>(from, bytes_per_row, part.count, tiles);
-            break;
-        }
+    const std::byte* const from = rows + g * kTileRows * bytes_per_row;
+    std::byte* const group = tiles + g * group_bytes(type, columns);
+    std::byte* to = group;
+    for (const Section& section : sections_of(type)) {
+      const auto written = static_cast<std::size_t>(to - group);
+      to = group + rounded_up(written, section.alignment);
+      for (std::size_t at = 0; at < bytes_per_row; at += step) {
+        for (const Part& part : section.parts) to = interleave(part, from + at, bytes_per_row, to);
       }
     }
   }

@@ -1,17 +1,20 @@
 // Quantized weights regrouped for vertical arithmetic: 16 rows side by side, so that one vector
 // register holds the same columns of 16 rows and one lane sums one row.
 //
-// A row group is 16 rows of a matrix; a tile is its part of 256 columns, and the tiles of a group
-// follow each other by column. Byte for byte a tile holds what the file holds for it, in another
-// order, so a group stands at the same offset in both. "[n][16]": for every n the values of the 16
-// rows.
+// A row group is 16 rows of a matrix. Byte for byte it holds what the file holds for them, in
+// another order: for every 256 columns in turn a tile, whose parts stand as below. "[n][16]": for
+// every n the values of the 16 rows.
 //
 //   Q4_K  2304 B  d, dmin [1][16] float16; scales [12][16] bytes; q [32][16] dwords
 //   Q5_K  2816 B  d, dmin [1][16] float16; scales [12][16] bytes; q_high [8][16] dwords;
 //                 q [32][16] dwords
-//   Q6_K  3360 B  q_low [32][16] dwords; q_high [16][16] dwords; scales [16][16] bytes;
-//                 d [1][16] float16
 //   Q8_0  4352 B  d [8][16] float16; q [64][16] dwords
+//   Q6_K  3360 B  scales [16][16] bytes; d [1][16] float16; q_low [32][16] dwords;
+//                 q_high [16][16] dwords
+//
+// A tile of Q6_K is no multiple of a cache line, and loads across lines cost half the speed. There
+// the group holds first the scales of all tiles, then their d, then, from the next multiple of 64
+// bytes on, their q: 32 bytes more for a group with an odd number of tiles, the only ones added.
 #pragma once
 
 #include <cstddef>
@@ -31,6 +34,9 @@ inline constexpr std::size_t kTileTokens = 8;
 bool has_tiles(TensorType type, std::size_t columns);
 // Whether the products of `context` use tiles; the other instruction sets read rows as stored.
 bool uses_tiles(const Context& context);
+
+// Bytes of a row group.
+std::size_t group_bytes(TensorType type, std::size_t columns);
 
 // Writes the tiles of `groups` row groups. Precondition: has_tiles; `rows` as stored.
 void pack_tiles(TensorType type, std::size_t groups, std::size_t columns, const std::byte* rows,
