@@ -33,11 +33,22 @@ constexpr std::size_t kAhead = 24576;
 [[gnu::always_inline]] inline __m512 signed_bytes(const std::byte* from) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_128(from)));
 }
-// Four activations in every lane.
-[[gnu::always_inline]] inline __m512i four(const std::int8_t* q) {
-  std::int32_t value;
-  __builtin_memcpy(&value, q, sizeof(value));
-  return _mm512_set1_epi32(value);
+// dot plus the products of four weights a lane with four activations. Where one token is all there
+// is, the broadcast is part of the instruction, which GCC 12 does not do by itself: fewer
+// instructions let the processor look further ahead in memory.
+template <int kTokens>
+[[gnu::always_inline]] inline __m512i add_products(__m512i dot, __m512i weights,
+                                                   const std::int8_t* q) {
+  if constexpr (kTokens == 1) {
+    using Four = std::int8_t[4];
+    asm("vpdpbusd %2%{1to16%}, %1, %0"
+        : "+v"(dot)
+        : "v"(weights), "m"(*reinterpret_cast<const Four*>(q)));
+    return dot;
+  }
+  std::int32_t four;
+  __builtin_memcpy(&four, q, sizeof(four));
+  return _mm512_dpbusd_epi32(dot, weights, _mm512_set1_epi32(four));
 }
 // (a & mask) | b
 [[gnu::always_inline]] inline __m512i masked_or(__m512i a, __m512i mask, __m512i b) {
@@ -158,9 +169,10 @@ struct TileQ6K {
     q = group + (288 * super_blocks + 63) / 64 * 64 + 3072 * s;
   }
   [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
-    ask_for(q + 64 * (8 * p + j));
-    if (j % 2 == 0) ask_for(q + 2048 + 64 * (4 * p + j / 2));
-    if (p == 3 && j % 2 == 1) ask_for(scales + 64 * (j / 2));
+    // A line and a half each.
+    ask_for(q + 64 * (12 * p + j));
+    if (j < 4) ask_for(q + 64 * (12 * p + 8 + j));
+    if (p == 3 && j >= 4) ask_for(scales + 64 * (j - 4));
   }
   [[gnu::always_inline]] inline void start_pair(int p) {
 #pragma GCC unroll 4
@@ -172,9 +184,9 @@ struct TileQ6K {
     const int half = p / 2;
     const __m512i four_bits = _mm512_set1_epi8(15);
     const __m512i two = _mm512_set1_epi8(48);
-    __m512i even = dword(q, static_cast<std::size_t>(16 * half + j));
-    __m512i odd = dword(q, static_cast<std::size_t>(16 * half + 8 + j));
-    const __m512i high = dword(q + 2048, static_cast<std::size_t>(8 * half + j));
+    __m512i even = dword(q, static_cast<std::size_t>(24 * half + 3 * j));
+    __m512i odd = dword(q, static_cast<std::size_t>(24 * half + 3 * j + 1));
+    const __m512i high = dword(q, static_cast<std::size_t>(24 * half + 3 * j + 2));
     if (p % 2 == 0) {
       return {masked_or(_mm512_slli_epi16(high, 4), two, _mm512_and_si512(even, four_bits)),
               masked_or(_mm512_slli_epi16(high, 2), two, _mm512_and_si512(odd, four_bits))};
@@ -260,8 +272,8 @@ template <typename Tile, int kTokens>
       const Pair weights = tile.pieces(p, j);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
-        even[t] = _mm512_dpbusd_epi32(even[t], weights.even, four(x[t].q + 64 * p + 4 * j));
-        odd[t] = _mm512_dpbusd_epi32(odd[t], weights.odd, four(x[t].q + 64 * p + 32 + 4 * j));
+        even[t] = add_products<kTokens>(even[t], weights.even, x[t].q + 64 * p + 4 * j);
+        odd[t] = add_products<kTokens>(odd[t], weights.odd, x[t].q + 64 * p + 32 + 4 * j);
       }
     }
 #pragma GCC unroll 8

@@ -1,6 +1,7 @@
 // Packing is a table: which parts a block has, and how wide the pieces are that keep together.
 #include "kernels/cpu/tiles.h"
 
+#include <array>
 #include <cstring>
 #include <span>
 
@@ -24,7 +25,19 @@ constexpr Part kPartsQ4K[] = {{0, 2, 2}, {4, 1, 12}, {16, 4, 32}};
 constexpr Part kPartsQ5K[] = {{0, 2, 2}, {4, 1, 12}, {16, 4, 8}, {48, 4, 32}};
 constexpr Part kScalesQ6K[] = {{192, 1, 16}};
 constexpr Part kFactorQ6K[] = {{208, 2, 1}};
-constexpr Part kPartsQ6K[] = {{0, 4, 32}, {128, 4, 16}};
+// In the order in which the kernel needs them: 128 columns are 8 times 4 of l and l + 64, 4 of l +
+// 32 and l + 96, and the high bits of all (kernels/quant/blocks.h).
+constexpr auto kPartsQ6K = [] {
+  std::array<Part, 48> parts{};
+  for (std::size_t i = 0; i < 16; ++i) {
+    const std::size_t half = i / 8;
+    const std::size_t l = 4 * (i % 8);
+    parts[3 * i] = {64 * half + l, 4, 1};
+    parts[3 * i + 1] = {64 * half + 32 + l, 4, 1};
+    parts[3 * i + 2] = {128 + 32 * half + l, 4, 1};
+  }
+  return parts;
+}();
 constexpr Part kPartsQ8_0[] = {{0, 2, 1},   {34, 2, 1},  {68, 2, 1},  {102, 2, 1},
                                {136, 2, 1}, {170, 2, 1}, {204, 2, 1}, {238, 2, 1},
                                {2, 4, 8},   {36, 4, 8},  {70, 4, 8},  {104, 4, 8},

@@ -9,8 +9,8 @@
 //   Q5_K  2816 B  d, dmin [1][16] float16; scales [12][16] bytes; q_high [8][16] dwords;
 //                 q [32][16] dwords
 //   Q8_0  4352 B  d [8][16] float16; q [64][16] dwords
-//   Q6_K  3360 B  scales [16][16] bytes; d [1][16] float16; q_low [32][16] dwords;
-//                 q_high [16][16] dwords
+//   Q6_K  3360 B  scales [16][16] bytes; d [1][16] float16; q [2][8][3][16] dwords: of each half
+//                 and each 4 l the two dwords of q_low and the one of q_high
 //
 // A tile of Q6_K is no multiple of a cache line, and loads across lines cost half the speed. There
 // the group holds first the scales of all tiles, then their d, then, from the next multiple of 64
