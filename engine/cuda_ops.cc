@@ -113,12 +113,10 @@ Result<Matrix<float>> attention_host(const Context& context, const AttentionShap
   }
   Operands operands(context);
   const auto position = static_cast<std::int32_t>(first_position);
-  const std::size_t capacity = first_position + q.rows();
   const auto* queries = operands.upload(q.flat());
   const auto* keys = operands.upload(k.flat());
   const auto* values = operands.upload(v.flat());
   const auto* first = operands.upload(std::span(&position, 1));
-  auto* scratch = operands.reserve<float>(attention_scratch(shape, capacity));
   auto* y = operands.reserve<float>(q.size());
   if (!operands.ok()) return operands.ok().error();
   if constexpr (kFaultSites) {
@@ -127,7 +125,7 @@ Result<Matrix<float>> attention_host(const Context& context, const AttentionShap
       return operands.download(y, q.rows(), q.columns());
     }
   }
-  attention(context, shape, queries, keys, values, first, q.rows(), capacity, scratch, y);
+  attention(context, shape, queries, keys, values, first, q.rows(), y);
   return operands.download(y, q.rows(), q.columns());
 }
 

@@ -154,17 +154,13 @@ void Sequence::write_state(std::int32_t token, std::size_t position) {
 }
 
 PlainCache Sequence::plain_cache(std::size_t layer) const {
-  return {buffers_.layer_cache(layer),
-          &rope_table_,
-          buffers_.cosines,
-          buffers_.sines,
-          buffers_.scratch,
-          capacity_};
+  return {buffers_.layer_cache(layer), &rope_table_, buffers_.cosines, buffers_.sines};
 }
 
 bool Sequence::is_fused() const {
-  return std::ranges::all_of(weights_.layers(),
-                             [&](const DeviceLayer& layer) { return can_fuse(shape_, layer); }) &&
+  return std::ranges::all_of(
+             weights_.layers(),
+             [&](const DeviceLayer& layer) { return can_fuse(context_, shape_, layer); }) &&
          can_fuse_lm_head(shape_, weights_.lm_head());
 }
 
@@ -175,26 +171,38 @@ void Sequence::embed_tokens(const std::int32_t* tokens, std::size_t num_tokens, 
   embed(context_, weights_.embed_tokens(), tokens, num_tokens, hidden);
 }
 
-// One token, from state->token to the next one: what the graph records. Layers that the fused
-// kernels don't cover run the plain ones.
-void Sequence::launch_decode(bool is_captured) {
+bool Sequence::is_persistent() const { return can_persist(context_, shape_, weights_.layers()); }
+
+// All layers of a token. Those that the fused kernels don't cover run the plain ones.
+void Sequence::launch_layers(DecodePath path) {
   const CallBuffers& call = buffers_.call;
+  const std::span<const DeviceLayer> layers = weights_.layers();
+  const bool leaves_out = path == DecodePath::kReplay && fault_seeded("F130", kHost);
+  if (path == DecodePath::kReplay && persistent_layers_.size() > 0 && !leaves_out) {
+    decode_layers(context_, shape_, layers, persistent_layers_.data(), arrivals_.data(), decode_);
+    return;
+  }
   const PlainCall plain{context_, model_.config(), 1,       length_,
                         call,     buffers_.state,  nullptr, DeviceTrace(context_, nullptr, 0),
                         false};
-  embed_tokens(&buffers_.state->token, 1, call.hidden);
-  for (std::size_t i = 0; i < weights_.layers().size(); ++i) {
-    const DeviceLayer& layer = weights_.layers()[i];
-    const bool is_last = i + 1 == weights_.layers().size();
-    const bool leaves_out = is_last && is_captured && fault_seeded("F130", kHost);
-    if (can_fuse(shape_, layer)) {
-      decode_layer(context_, shape_, layer, buffers_.layer_cache(i), i, decode_,
-                   leaves_out ? kAllParts & ~kPartDown : kAllParts);
-    } else if (!leaves_out) {
-      const Result<void> ok = run_plain_layer(plain, model_.layers()[i], layer, i, plain_cache(i));
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const bool is_last = i + 1 == layers.size();
+    if (can_fuse(context_, shape_, layers[i])) {
+      decode_layer(context_, shape_, layers[i], buffers_.layer_cache(i), i, decode_,
+                   is_last && leaves_out ? kAllParts & ~kPartDown : kAllParts);
+    } else if (!(is_last && leaves_out)) {
+      const Result<void> ok =
+          run_plain_layer(plain, model_.layers()[i], layers[i], i, plain_cache(i));
       CHECK(ok);
     }
   }
+}
+
+// One token, from state->token to the next one.
+void Sequence::launch_decode(DecodePath path) {
+  const CallBuffers& call = buffers_.call;
+  embed_tokens(&buffers_.state->token, 1, call.hidden);
+  launch_layers(path);
   const DeviceMatrix& lm_head = weights_.lm_head();
   if (can_fuse_lm_head(shape_, lm_head)) {
     decode_lm_head(context_, shape_, weights_.norm(), lm_head, decode_);
@@ -208,12 +216,32 @@ void Sequence::launch_decode(bool is_captured) {
               buffers_.state, buffers_.chosen);
 }
 
+Result<void> Sequence::upload_persistent_layers() {
+  std::vector<PersistentLayer> layers;
+  for (std::size_t i = 0; i < weights_.layers().size(); ++i) {
+    layers.push_back(persistent_layer(weights_.layers()[i], buffers_.layer_cache(i)));
+  }
+  auto on_device = DeviceBuffer<PersistentLayer>::allocate(layers.size(), "a graph of one token");
+  if (!on_device) return on_device.error();
+  auto arrivals = DeviceBuffer<std::uint64_t>::allocate(1, "a graph of one token");
+  if (!arrivals) return arrivals.error();
+  context_.to_device(layers.data(), layers.size(), on_device->data());
+  const std::uint64_t zero = 0;
+  context_.to_device(&zero, 1, arrivals->data());
+  persistent_layers_ = *std::move(on_device);
+  arrivals_ = *std::move(arrivals);
+  return {};
+}
+
 Result<void> Sequence::build_graph() {
   if (graph_ != nullptr) return {};
+  if (is_persistent()) {
+    if (auto ok = upload_persistent_layers(); !ok) return ok.error();
+  }
   const std::uint64_t before = context_.launches();
   cudaGraph_t graph = nullptr;
   CUDA_CHECK(cudaStreamBeginCapture(context_.stream(), cudaStreamCaptureModeThreadLocal));
-  launch_decode(true);
+  launch_decode(DecodePath::kReplay);
   CUDA_CHECK(cudaStreamEndCapture(context_.stream(), &graph));
   // Captured, not launched.
   context_.count_launches(before - context_.launches());
@@ -238,7 +266,7 @@ Result<Matrix<float>> Sequence::decode(std::int32_t token, bool use_graph) {
     CUDA_CHECK(cudaGraphLaunch(graph_, context_.stream()));
     context_.count_launches(graph_nodes_);
   } else {
-    launch_decode(false);
+    launch_decode(DecodePath::kFused);
   }
   const std::size_t vocab_size = model_.config().vocab_size;
   CUDA_CHECK(cudaMemcpyAsync(host_logits_.data(), buffers_.logits, vocab_size * sizeof(float),
@@ -406,7 +434,7 @@ std::size_t Sequence::graph_nodes() {
 std::uint64_t Sequence::launches_without_graph() {
   const std::uint64_t before = context_.launches();
   write_state(0, length_);
-  launch_decode(false);
+  launch_decode(DecodePath::kFused);
   context_.synchronize();
   return context_.launches() - before;
 }

@@ -46,8 +46,9 @@ class Sequence {
   std::size_t graph_nodes();
   std::uint64_t launches_without_graph();
   Result<Matrix<float>> decode_without_graph(std::int32_t token);
-  // Whether every layer runs the fused kernels.
+  // Whether every layer runs the fused kernels; whether the graph runs all layers in one.
   bool is_fused() const;
+  bool is_persistent() const;
 
  private:
   Sequence(const Context& context, const Model& model, const DeviceModel& weights,
@@ -55,10 +56,14 @@ class Sequence {
   Result<void> allocate();
   Result<void> reserve_call(std::size_t num_tokens);
   Result<void> build_graph();
+  Result<void> upload_persistent_layers();
 
   void write_state(std::int32_t token, std::size_t position);
   PlainCache plain_cache(std::size_t layer) const;
-  void launch_decode(bool is_captured);
+  // How the layers of a decoded token are launched.
+  enum class DecodePath { kFused, kReplay };
+  void launch_decode(DecodePath path);
+  void launch_layers(DecodePath path);
   Result<Matrix<float>> decode(std::int32_t token, bool use_graph);
   Result<Matrix<float>> run_plain(std::span<const std::int32_t> tokens,
                                   const ForwardOptions& options, bool check_layers);
@@ -86,6 +91,9 @@ class Sequence {
 
   PinnedBuffer<DecodeState> host_state_;
   PinnedBuffer<float> host_logits_;
+  // What the kernel of all layers reads, and counts; empty where there is no such kernel.
+  DeviceBuffer<PersistentLayer> persistent_layers_;
+  DeviceBuffer<std::uint64_t> arrivals_;
   cudaGraphExec_t graph_ = nullptr;
   std::size_t graph_nodes_ = 0;
 };

@@ -236,7 +236,7 @@ Result<void> run_plain_layer(const PlainCall& call, const LayerWeights& weights,
       }
     }
     attention(context, heads, b.q, sequence.cache.k, sequence.cache.v, position, num_tokens,
-              sequence.capacity, sequence.scratch, b.heads);
+              b.heads);
   };
   const auto replace_hidden = [&](const float* by) {
     CUDA_CHECK(cudaMemcpyAsync(b.hidden, by, num_tokens * hidden_size * sizeof(float),

@@ -91,8 +91,6 @@ struct PlainCache {
   const RopeTable* rope_table;  // On the host; the next two on the device.
   const float* cosines;
   const float* sines;
-  float* scratch;
-  std::size_t capacity;
 };
 
 // buffers.hidden, in place, through one layer; `weights` are the layer's on the host. Errors: of

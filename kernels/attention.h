@@ -10,10 +10,22 @@
 //         call's tokens already in
 //
 // The cache is float16 (rounded to nearest even) on the fast backends and in the emulated oracle,
-// float64 in the exact oracle. cpu: float32; dot products in the 128-lane order of
-// kernels/matmul.h, times the float32 1 / sqrt(head_dim); exact maximum; e = exp32(score -
-// maximum); the denominator in the 128-lane order over s (plain additions); y = (fma chain of e[s]
-// * v[s] over ascending s) / denominator. Nothing depends on how many tokens a call brings.
+// float64 in the exact oracle. Fast backends: float32, the same bits everywhere, and nothing depends
+// on how many tokens a call brings:
+//
+//   score[s] = (16-lane dot of q and k[s]) * float32(1 / sqrt(head_dim))
+//     L[i] = fma chain over c = i, i + 16, i + 32, ... from 0         i = 0 .. 15
+//     dot  = L[0] after L[i] += L[i + h] for h = 8, 4, 2, 1 and i < h
+//   Positions go in chunks of 128, which need nothing from each other; chunk j has
+//     m_j    = the largest score, at least -FLT_MAX
+//     e[s]   = exp32(score[s] - m_j)
+//     l_j    = sum of e[s] in the 128-lane order of kernels/matmul.h (plain additions)
+//     Y_j[i] = ((Z_0 + Z_1) + Z_2) + Z_3, as many as there are, of 32 positions each:
+//              Z_r = fma chain of e[s] * v[s][i] over ascending s, from 0
+//   and they are merged in order: m, l, Y = m_0, l_0, Y_0, and for j = 1, 2, ...
+//     M = max(m, m_j), a = exp32(m - M), b = exp32(m_j - M)
+//     l = fma(l, a, l_j * b), Y[i] = fma(Y[i], a, Y_j[i] * b), m = M
+//   y = Y / l.
 #pragma once
 
 #include <cstddef>
@@ -24,6 +36,10 @@
 #include "kernels/matrix.h"
 
 namespace refute {
+
+inline constexpr std::size_t kAttentionChunk = 128;     // Positions of a chunk,
+inline constexpr std::size_t kAttentionSubChunk = 32;   // and of a chain of values.
+inline constexpr std::size_t kScoreLanes = 16;
 
 // What one head of one token reads.
 template <typename Real>

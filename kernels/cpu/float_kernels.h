@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/simd.h"
 #include "kernels/math.h"
 
 namespace refute::cpu {
@@ -164,42 +165,126 @@ void rope(const float* cosines, const float* sines, std::size_t half, float* hea
   for (; i < half; ++i) rope_vector<Scalar>(cosines + i, sines + i, head + i, head + half + i);
 }
 
+// The 16-lane dot product of kernels/attention.h.
+template <typename V, typename Scalar>
+float score_dot(const float* q, const std::uint16_t* key, std::size_t head_dim) {
+  constexpr std::size_t kLaneCount = 16;
+  constexpr std::size_t kVectors = kLaneCount / V::kWidth;
+  const std::size_t whole = head_dim / kLaneCount * kLaneCount;
+  typename V::Float lanes[kVectors];
+#pragma GCC unroll 16
+  for (std::size_t i = 0; i < kVectors; ++i) lanes[i] = V::zero();
+  for (std::size_t c = 0; c < whole; c += kLaneCount) {
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < kVectors; ++i) {
+      const std::size_t at = c + i * V::kWidth;
+      lanes[i] = V::fma(V::load_half(key + at), V::load(q + at), lanes[i]);
+    }
+  }
+  if (whole < head_dim) {
+    alignas(64) float end[kLaneCount];
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < kVectors; ++i) V::store(end + i * V::kWidth, lanes[i]);
+    for (std::size_t c = whole; c < head_dim; ++c) {
+      end[c - whole] = Scalar::fma(Scalar::load_half(key + c), q[c], end[c - whole]);
+    }
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < kVectors; ++i) lanes[i] = V::load(end + i * V::kWidth);
+  }
+#pragma GCC unroll 4
+  for (std::size_t h = kVectors / 2; h > 0; h /= 2) {
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < h; ++i) lanes[i] = V::add(lanes[i], lanes[i + h]);
+  }
+  return V::reduce(lanes[0]);
+}
+
 template <typename V, typename Scalar>
 void scores(const float* q, std::size_t head_dim, const std::uint16_t* keys, std::size_t stride,
             std::size_t count, float scale, float* out) {
   for (std::size_t s = 0; s < count; ++s) {
-    out[s] = dot_lanes<V, Scalar, StoredF16>(keys + s * stride, q, head_dim) * scale;
+    out[s] = score_dot<V, Scalar>(q, keys + s * stride, head_dim) * scale;
   }
 }
 
 template <typename V, typename Scalar>
-float softmax_terms(float* values, std::size_t count) {
-  float max = values[0];
+AttentionTerms softmax_terms(float* values, std::size_t count) {
+  constexpr float kLowest = -3.402823466e38f;
+  float max = kLowest;
   std::size_t i = 0;
   if (count >= V::kWidth) {
-    auto max_vector = V::load(values);
+    auto max_vector = V::set(kLowest);
     for (; i + V::kWidth <= count; i += V::kWidth) {
-      max_vector = V::max(max_vector, V::load(values + i));
+      max_vector = V::max(V::load(values + i), max_vector);
     }
     max = V::reduce_max(max_vector);
   }
-  for (; i < count; ++i) max = Scalar::max(max, values[i]);
+  for (; i < count; ++i) max = Scalar::max(values[i], max);
 
   alignas(64) float lanes[kLanes] = {};
   for (i = 0; i + V::kWidth <= count; i += V::kWidth) {
     const auto term = exp32_vector<V>(V::sub(V::load(values + i), V::set(max)));
     V::store(values + i, term);
-    float* const lane = lanes + i % kLanes;
-    V::store(lane, V::add(V::load(lane), term));
+    V::store(lanes + i, term);
   }
   for (; i < count; ++i) {
     values[i] = exp32_vector<Scalar>(Scalar::sub(values[i], max));
-    lanes[i % kLanes] = Scalar::add(lanes[i % kLanes], values[i]);
+    lanes[i] = values[i];
   }
   for (std::size_t h = kLanes / 2; h > 0; h /= 2) {
     for (std::size_t l = 0; l < h; ++l) lanes[l] = Scalar::add(lanes[l], lanes[l + h]);
   }
-  return lanes[0];
+  return {max, lanes[0]};
+}
+
+// kCount vectors of columns of a chunk at once.
+template <typename V, std::size_t kCount>
+void chunk_columns(const float* terms, std::size_t count, const std::uint16_t* values,
+                   std::size_t stride, float* y) {
+  constexpr std::size_t kChain = 32;
+  // Adding to -0 changes nothing, not even a sign.
+  typename V::Float total[kCount];
+#pragma GCC unroll 8
+  for (std::size_t j = 0; j < kCount; ++j) total[j] = V::set(-0.0f);
+  for (std::size_t first = 0; first < count; first += kChain) {
+    const std::size_t end = first + kChain < count ? first + kChain : count;
+    typename V::Float sum[kCount];
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < kCount; ++j) sum[j] = V::zero();
+    for (std::size_t s = first; s < end; ++s) {
+      const auto term = V::set(terms[s]);
+#pragma GCC unroll 8
+      for (std::size_t j = 0; j < kCount; ++j) {
+        sum[j] = V::fma(term, V::load_half(values + s * stride + j * V::kWidth), sum[j]);
+      }
+    }
+#pragma GCC unroll 8
+    for (std::size_t j = 0; j < kCount; ++j) total[j] = V::add(total[j], sum[j]);
+  }
+#pragma GCC unroll 8
+  for (std::size_t j = 0; j < kCount; ++j) V::store(y + j * V::kWidth, total[j]);
+}
+
+template <typename V, typename Scalar>
+void chunk_values(const float* terms, std::size_t count, const std::uint16_t* values,
+                  std::size_t stride, std::size_t size, float* y) {
+  std::size_t i = 0;
+  for (; i + 8 * V::kWidth <= size; i += 8 * V::kWidth) {
+    chunk_columns<V, 8>(terms, count, values + i, stride, y + i);
+  }
+  for (; i + V::kWidth <= size; i += V::kWidth) {
+    chunk_columns<V, 1>(terms, count, values + i, stride, y + i);
+  }
+  for (; i < size; ++i) chunk_columns<Scalar, 1>(terms, count, values + i, stride, y + i);
+}
+
+template <typename V, typename Scalar>
+void merge_chunk(const float* chunk, float a, float b, std::size_t size, float* y) {
+  std::size_t i = 0;
+  for (; i + V::kWidth <= size; i += V::kWidth) {
+    V::store(y + i, V::fma(V::load(y + i), V::set(a), V::mul(V::load(chunk + i), V::set(b))));
+  }
+  for (; i < size; ++i) y[i] = Scalar::fma(y[i], a, Scalar::mul(chunk[i], b));
 }
 
 // kCount vectors of columns at once, so that the chains over the rows overlap.

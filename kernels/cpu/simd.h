@@ -37,6 +37,12 @@ using DotFloat = float (*)(const std::byte* row, const float* x, std::size_t col
 
 struct TileKernels;  // kernels/cpu/tiles.h
 
+// Of a chunk of positions (kernels/attention.h): m_j and l_j.
+struct AttentionTerms {
+  float max;
+  float sum;
+};
+
 struct SimdKernels {
   Isa isa;
   const TileKernels* tiles;  // Null where products read rows as stored.
@@ -56,16 +62,20 @@ struct SimdKernels {
   // Turns one head of 2 * half elements in place, as in kernels/rope.h.
   void (*rope)(const float* cosines, const float* sines, std::size_t half, float* head);
 
-  // scores[s] = (q . keys[s * stride ..]) * scale for s < count; keys are float16.
+  // The steps of kernels/attention.h; keys and values are float16.
+  // scores[s] = (q . keys[s * stride ..]) * scale for s < count.
   void (*scores)(const float* q, std::size_t head_dim, const std::uint16_t* keys,
                  std::size_t stride, std::size_t count, float scale, float* scores);
-  // values[i] = exp32(values[i] - their maximum); returns the sum in the 128-lane order. count
-  // >= 1.
-  float (*softmax_terms)(float* values, std::size_t count);
+  // Of one chunk, 1 <= count <= 128: scores become e[s]; m_j and l_j.
+  AttentionTerms (*softmax_terms)(float* scores, std::size_t count);
+  // y[i] = Y_j[i] for i < size; terms are the chunk's e[s].
+  void (*chunk_values)(const float* terms, std::size_t count, const std::uint16_t* values,
+                       std::size_t stride, std::size_t size, float* y);
+  // y[i] = fma(y[i], a, chunk[i] * b) for i < size.
+  void (*merge_chunk)(const float* chunk, float a, float b, std::size_t size, float* y);
+
   // y[i] = (fma chain over ascending s < count from 0 of coefficients[s] * rows[s * stride + i]) /
   // denominator, for i < size.
-  void (*weighted_sum_f16)(const float* coefficients, std::size_t count, const std::uint16_t* rows,
-                           std::size_t stride, std::size_t size, float denominator, float* y);
   void (*weighted_sum_f32)(const float* coefficients, std::size_t count, const float* rows,
                            std::size_t stride, std::size_t size, float denominator, float* y);
 

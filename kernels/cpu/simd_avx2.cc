@@ -297,7 +297,8 @@ constinit const SimdKernels kAvx2Kernels = {
     .rope = rope<Avx2, Scalar>,
     .scores = scores<Avx2, Scalar>,
     .softmax_terms = softmax_terms<Avx2, Scalar>,
-    .weighted_sum_f16 = weighted_sum<Avx2, Scalar, StoredF16>,
+    .chunk_values = chunk_values<Avx2, Scalar>,
+    .merge_chunk = merge_chunk<Avx2, Scalar>,
     .weighted_sum_f32 = weighted_sum<Avx2, Scalar, StoredF32>,
     .xor_words = xor_words,
 };

@@ -257,7 +257,8 @@ constinit const SimdKernels kAvx512Kernels = {
     .rope = rope<Avx512, Scalar>,
     .scores = scores<Avx512, Scalar>,
     .softmax_terms = softmax_terms<Avx512, Scalar>,
-    .weighted_sum_f16 = weighted_sum<Avx512, Scalar, StoredF16>,
+    .chunk_values = chunk_values<Avx512, Scalar>,
+    .merge_chunk = merge_chunk<Avx512, Scalar>,
     .weighted_sum_f32 = weighted_sum<Avx512, Scalar, StoredF32>,
     .xor_words = xor_words,
 };

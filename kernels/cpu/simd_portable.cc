@@ -202,7 +202,8 @@ constinit const SimdKernels kPortableKernels = {
     .rope = rope<Scalar, Scalar>,
     .scores = scores<Scalar, Scalar>,
     .softmax_terms = softmax_terms<Scalar, Scalar>,
-    .weighted_sum_f16 = weighted_sum<Scalar, Scalar, StoredF16>,
+    .chunk_values = chunk_values<Scalar, Scalar>,
+    .merge_chunk = merge_chunk<Scalar, Scalar>,
     .weighted_sum_f32 = weighted_sum<Scalar, Scalar, StoredF32>,
     .xor_words = xor_words,
 };

@@ -2,23 +2,24 @@
 // ops of matmul.cu, attention.cu, route.cu and elementwise.cu check these bit for bit.
 //
 //   qkv        norm, quantization, q_proj, k_proj, v_proj      5 row groups a block
-//   attention  head norms, rope, cache, attention, quantization  a head a block
+//   attention  decode_attention.cu
 //   o_proj     and the residual                                 2 row groups a block
 //   router     norm, quantization, router logits                2 rows a block
 //   gate_up    top-k, gate, up, SwiGLU, quantization            32 rows of one expert a block
 //   down       all chosen experts, weighted sum, residual       1 row group a block
 //   lm_head    norm, quantization, logits                       4 row groups at a time
 //
-// Block: 256 threads (qkv, attention and gate_up 512; down a warp a chosen expert). Shared: at most
-// 48 KiB. Moves: every weight once, hidden states a few times from the second-level cache; bound by
-// memory. A warp takes super-block s = its own number of all its row groups, so that activations
-// stay in registers; S[s] of kernels/matmul.h meet in shared memory and are added there in order.
-// Numerics: bitwise equal to cpu::. Nothing is split by shape of the grid.
-#include <cmath>
+// Block: 256 threads (qkv and gate_up 512; down a warp a chosen expert). Shared: the weights of a
+// block but for down's and lm_head's, 17 to 76 KiB for hidden_size 2048. Moves: every weight once,
+// hidden states a few times from the second-level cache; bound by memory. A warp takes super-block
+// s = its own number of all its row groups, so that activations stay in registers; S[s] of
+// kernels/matmul.h meet in shared memory and are added there in order. Numerics: bitwise equal to
+// cpu::. Nothing is split by shape of the grid.
+#include <algorithm>
 
 #include "kernels/check.h"
-#include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/decode_parts.cuh"
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/route.cuh"
@@ -29,110 +30,30 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kQkvThreads = 512;
+constexpr int kOutThreads = 512;
 constexpr int kGateUpThreads = 512;
 constexpr int kGateUpWarps = kGateUpThreads / kWarp;
 constexpr int kQkvGroups = 5;
 constexpr int kOutGroups = 2;
 constexpr int kExpertGroups = 4;  // 32 rows: a block of activations for down_proj.
 constexpr int kHeadGroups = 4;
+constexpr int kMaxRanks = 16;
 constexpr int kRouterAhead = 16;  // Weights a thread loads before it waits.
 constexpr std::size_t kMaxShared = 48 * 1024;
 
-// The element 0 of dynamic shared memory, aligned for every use.
-__device__ inline std::uint8_t* dynamic_shared() {
-  extern __shared__ uint4 dynamic[];
-  return reinterpret_cast<std::uint8_t*>(dynamic);
+// Runs body(true), a rehearsal, then body(false) once the kernels in front have finished. What runs
+// once a launch runs from cold instruction caches, which takes most of its time; a rehearsal warms
+// them while there is nothing else to do. It may read weights and write nothing but shared memory.
+template <typename Body>
+__device__ inline void rehearse_and_run(const Body& body) {
+  int passes;
+  asm volatile("mov.u32 %0, 2;" : "=r"(passes));  // So that there is one copy of the code.
+#pragma unroll 1
+  for (int pass = 0; pass < passes; ++pass) {
+    if (pass == 1) wait_for_previous();
+    body(pass == 0);
+  }
 }
-
-// A normalised and quantized row in shared memory.
-struct SharedRow {
-  float* x;  // [size]
-  std::int8_t* q;
-  ActivationMeta* meta;
-
-  __device__ SharedRow(std::uint8_t* at, int size)
-      : x(reinterpret_cast<float*>(at)),
-        q(reinterpret_cast<std::int8_t*>(at + 4 * size)),
-        meta(reinterpret_cast<ActivationMeta*>(at + 5 * size)) {}
-  __host__ __device__ static std::size_t bytes(std::size_t size) { return 5 * size + size / 4; }
-};
-
-// The gains of a norm that this thread needs, loaded before it waits, for rows of 2048: its j-th
-// element is thread + threads * j. Other rows load theirs in time.
-constexpr int kGainsRow = 2048;
-template <int kBlock>
-struct Gains {
-  static constexpr int kCount = kGainsRow / kBlock;
-  float g[kCount];
-
-  __device__ Gains(const float* weight, int size) {
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) {
-      const int c = static_cast<int>(threadIdx.x) + kBlock * j;
-      g[j] = c < size ? weight[c] : 0.0f;
-    }
-  }
-};
-
-// row = norm of hidden [size], and its quantization. size: a multiple of 256. Barriers inside and
-// behind.
-template <int kBlock>
-__device__ inline void normalise(const float* hidden, const float* weight,
-                                 const Gains<kBlock>& gains, int size, float epsilon,
-                                 const SharedRow& row) {
-  __shared__ float lanes[kLanes];
-  const int i = static_cast<int>(threadIdx.x);
-  const int warp = i / kWarp;
-  constexpr int kCount = Gains<kBlock>::kCount;
-  if (size == kGainsRow) {
-    float x[kCount];
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) x[j] = hidden[i + kBlock * j];
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) row.x[i + kBlock * j] = x[j];
-    __syncthreads();
-    if (i < kLanes) {
-      float squares[kGainsRow / kLanes];
-#pragma unroll
-      for (int j = 0; j < kGainsRow / kLanes; ++j) squares[j] = row.x[i + kLanes * j];
-      float sum = 0.0f;
-#pragma unroll
-      for (int j = 0; j < kGainsRow / kLanes; ++j) sum = __fmaf_rn(squares[j], squares[j], sum);
-      lanes[i] = sum;
-    }
-    __syncthreads();
-    const float scale = rms_scale(halving_tree(lanes), size, epsilon);
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) {
-      x[j] = __fmul_rn(__fmul_rn(x[j], scale), gains.g[j]);
-      const int b = warp + kBlock / kWarp * j;
-      quantize_block(x[j], row.q + 32 * b, row.meta + b);
-    }
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) row.x[i + kBlock * j] = x[j];
-    __syncthreads();
-    return;
-  }
-  for (int c = i; c < size; c += kBlock) row.x[c] = hidden[c];
-  __syncthreads();
-  if (i < kLanes) lanes[i] = square_chain(row.x, i, size);
-  __syncthreads();
-  const float scale = rms_scale(halving_tree(lanes), size, epsilon);
-  for (int b = warp; b < size / 32; b += kBlock / kWarp) {
-    const int c = 32 * b + i % kWarp;
-    const float y = __fmul_rn(__fmul_rn(row.x[c], scale), weight[c]);
-    row.x[c] = y;
-    quantize_block(y, row.q + 32 * b, row.meta + b);
-  }
-  __syncthreads();
-}
-
-// Row groups of one matrix, stored as tiles one after the other.
-struct Groups {
-  const std::uint8_t* tiles;  // Of the first group.
-  int count;
-  int super_blocks;
-};
 
 // S[(g * super_blocks + s) * 8 + r] of kGroups groups at most, for the products with one row of
 // activations. The first kRounds tiles of every warp and group are on their way before
@@ -177,43 +98,6 @@ __device__ inline void multiply(const Groups& groups, int warp, int warps, const
   }
 }
 
-// ((0 + S[0]) + S[1]) + ... of row r of group g.
-__device__ inline float ordered_sum(const float* sums, int g, int r, int super_blocks) {
-  float y = 0.0f;
-#pragma unroll 8
-  for (int s = 0; s < super_blocks; ++s) y = __fadd_rn(y, sums[(g * super_blocks + s) * 8 + r]);
-  return y;
-}
-
-// Calls body.operator()<type>().
-template <typename Body>
-__device__ inline void with_type(TensorType type, const Body& body) {
-  switch (type) {
-    case TensorType::kQ4_K:
-      return body.template operator()<TensorType::kQ4_K>();
-    case TensorType::kQ6_K:
-      return body.template operator()<TensorType::kQ6_K>();
-    case TensorType::kQ5_K:
-      return body.template operator()<TensorType::kQ5_K>();
-    default:
-      return body.template operator()<TensorType::kQ8_0>();
-  }
-}
-
-struct TypedMatrix {
-  MatrixArgument w;
-  TensorType type = TensorType::kF32;
-
-  TypedMatrix() = default;
-  explicit TypedMatrix(const DeviceMatrix& matrix) : w(matrix), type(matrix.type) {}
-
-  // kGroups row groups from `first` on; `matrix` points at the expert's first byte.
-  __device__ Groups groups(const std::uint8_t* matrix, int first, int most) const {
-    return {matrix + static_cast<std::size_t>(first) * 8 * w.row_bytes,
-            min(most, w.rows / 8 - first), w.super_blocks()};
-  }
-};
-
 struct QkvArguments {
   TypedMatrix matrix[3];
   float* y[3] = {};
@@ -221,246 +105,135 @@ struct QkvArguments {
 };
 
 // hidden, weight [size]; y[i] [matrix[i].rows]
-__global__ void __launch_bounds__(kQkvThreads, 1)
+__global__ void __launch_bounds__(kQkvThreads, 2)
     qkv_kernel(QkvArguments a, const float* hidden, const float* weight, int size, float epsilon) {
+  __shared__ std::uint64_t barriers[kQkvGroups];
+  start_next();
   const int block = static_cast<int>(blockIdx.x);
   const int which = block >= a.first_block[2] ? 2 : block >= a.first_block[1] ? 1 : 0;
   const TypedMatrix& matrix = a.matrix[which];
   const int first = (block - a.first_block[which]) * kQkvGroups;
-  const Groups groups = matrix.groups(matrix.w.data, first, kQkvGroups);
   const SharedRow row(dynamic_shared(), size);
+  const int super_blocks = matrix.w.super_blocks();
   float* const sums = reinterpret_cast<float*>(dynamic_shared() + SharedRow::bytes(size));
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const StagedGroups<kQkvGroups> staged(
+      matrix.groups(matrix.w.data, first, kQkvGroups), matrix.w.row_bytes,
+      reinterpret_cast<std::uint8_t*>(sums + kQkvGroups * 8 * super_blocks));
+  const Staging<kQkvGroups> staging(barriers);
+  staged.start(staging, 0);
+  const int i = static_cast<int>(threadIdx.x);
+  const int warp = i / kWarp;
   const Gains<kQkvThreads> gains(weight, size);
   // Half of the warps for the first groups, half for the others.
   constexpr int kHalf = (kQkvGroups + 1) / 2;
   constexpr int kHalfWarps = kQkvThreads / kWarp / 2;
-  const int skipped = warp < kHalfWarps ? 0 : kHalf;
-  const Groups mine{groups.tiles + static_cast<std::size_t>(skipped) * 8 * matrix.w.row_bytes,
-                    min(kHalf, groups.count - skipped), groups.super_blocks};
-  float* const my_sums = sums + skipped * 8 * groups.super_blocks;
-  with_type(matrix.type, [&]<TensorType kType>() {
-    multiply<kType, kHalf, 1>(mine, warp % kHalfWarps, kHalfWarps, row.q, row.meta, my_sums, [&] {
-      start_next();
-      wait_for_previous();
-      normalise(hidden, weight, gains, size, epsilon, row);
+  const int begin = warp < kHalfWarps ? 0 : kHalf;
+  rehearse_and_run([&](bool rehearsal) {
+    normalise(rehearsal ? weight : hidden, weight, gains, size, epsilon, row);
+    staging.settle();
+    with_type(matrix.type, [&]<TensorType kType>() {
+      multiply_staged<kType>(staged, staging, 0, begin, begin + kHalf, warp % kHalfWarps,
+                             kHalfWarps, rehearsal, row.q, row.meta, sums);
     });
-  });
-  __syncthreads();
-  const int i = static_cast<int>(threadIdx.x);
-  if (i < 8 * groups.count) {
-    a.y[which][8 * first + i] = ordered_sum(sums, i / 8, i % 8, groups.super_blocks);
-  }
-}
-
-struct AttentionArguments {
-  const float* q;
-  const float* k;
-  const float* v;
-  const float* q_norm;
-  const float* k_norm;
-  const float* cosines;
-  const float* sines;
-  DecodeState* state;
-  std::uint16_t* k_cache;
-  std::uint16_t* v_cache;
-  float* scratch;
-  std::int8_t* out_q;
-  ActivationMeta* out_meta;
-  std::size_t stride;  // Of the cache.
-  std::size_t capacity;
-  int group_size;
-  int head_dim;
-  float epsilon;
-  float scale;
-};
-
-// What a thread's pair of elements needs beside them: half of the block for the query head, the
-// other half for the key head, one pair a thread (head_dim is at most 512).
-struct RopeInputs {
-  float first_gain = 0.0f;
-  float second_gain = 0.0f;
-  float cosine = 0.0f;
-  float sine = 0.0f;
-
-  __device__ RopeInputs(const AttentionArguments& a, int position) {
-    const int i = static_cast<int>(threadIdx.x) % (kAttentionThreads / 2);
-    const bool is_key = static_cast<int>(threadIdx.x) >= kAttentionThreads / 2;
-    const float* const weight = is_key ? a.k_norm : a.q_norm;
-    const int half = a.head_dim / 2;
-    if (i >= half) return;
-    const std::size_t at = static_cast<std::size_t>(position) * static_cast<std::size_t>(half) +
-                           static_cast<std::size_t>(i);
-    first_gain = weight[i];
-    second_gain = weight[half + i];
-    cosine = a.cosines[at];
-    sine = a.sines[at];
-  }
-};
-
-__device__ inline void norm_and_rope(const AttentionArguments& a, const RopeInputs& inputs,
-                                     float* q, float* k, float* lanes_of_both) {
-  const int i = static_cast<int>(threadIdx.x) % (kAttentionThreads / 2);
-  const bool is_key = static_cast<int>(threadIdx.x) >= kAttentionThreads / 2;
-  float* const x = is_key ? k : q;
-  float* const lanes = lanes_of_both + (is_key ? kLanes : 0);
-  if (i < kLanes) lanes[i] = square_chain(x, i, a.head_dim);
-  __syncthreads();
-  const float scale = rms_scale(halving_tree(lanes), a.head_dim, a.epsilon);
-  const int half = a.head_dim / 2;
-  if (i < half) {
-    const float first = __fmul_rn(__fmul_rn(x[i], scale), inputs.first_gain);
-    const float second = __fmul_rn(__fmul_rn(x[half + i], scale), inputs.second_gain);
-    const float2 turned = rotate(first, second, inputs.cosine, inputs.sine);
-    x[i] = turned.x;
-    x[half + i] = turned.y;
-  }
-  __syncthreads();
-}
-
-// Brings this block's share of the keys and values of its group into the second-level cache.
-__device__ inline void prefetch_cache(const AttentionArguments& a, const HeadCache& cache,
-                                      int member) {
-  const int lines = (2 * a.head_dim + 127) / 128;  // Of a row.
-  const int items = cache.stored * lines;
-  const int step = kAttentionThreads * a.group_size;
-  for (int i = static_cast<int>(threadIdx.x) + kAttentionThreads * member; i < items; i += step) {
-    const std::size_t at = static_cast<std::size_t>(i / lines) * cache.stride +
-                           static_cast<std::size_t>(64 * (i % lines));
-    prefetch_line(cache.k + at);
-    prefetch_line(cache.v + at);
-  }
-}
-
-template <int kHeadDim>
-__global__ void __launch_bounds__(kAttentionThreads)
-    decode_attention_kernel(AttentionArguments a, HeadDim<kHeadDim> head_dim) {
-  __shared__ AttentionShared shared;
-  __shared__ float lanes[2 * kLanes];
-  start_next();
-  const int i = static_cast<int>(threadIdx.x);
-  const int size = head_dim.value();
-  const int head = static_cast<int>(blockIdx.x);
-  const int kv_head = head / a.group_size;
-  float* const q = reinterpret_cast<float*>(dynamic_shared());
-  float* const k = q + size;
-  auto* const last_k = reinterpret_cast<std::uint16_t*>(k + size);
-  std::uint16_t* const last_v = last_k + size;
-  AttentionPlace place{shared.lanes, shared.warps, shared.tiles[0],
-                       reinterpret_cast<float*>(last_v + size)};
-  if (a.scratch != nullptr) place.scores = a.scratch + blockIdx.x * a.capacity;
-
-  // The position and the rows of earlier tokens were there before this token's first kernel.
-  const int position = a.state->position;
-  const auto offset = static_cast<std::size_t>(kv_head * size);
-  const HeadCache cache{a.k_cache + offset, a.v_cache + offset, last_k,  last_v,
-                        a.stride,           position + 1,       position};
-  prefetch_cache(a, cache, head % a.group_size);
-  start_values(cache, ValueTiles<kHeadDim>{head_dim, 0}, place.tiles);
-  const RopeInputs inputs(a, position);
-  wait_for_previous();
-  for (int c = i; c < size; c += kAttentionThreads) {
-    q[c] = a.q[head * size + c];
-    k[c] = a.k[kv_head * size + c];
-    last_v[c] = half_bits(a.v[kv_head * size + c]);
-  }
-  __syncthreads();
-  norm_and_rope(a, inputs, q, k, lanes);
-
-  const std::size_t row = static_cast<std::size_t>(position) * a.stride + offset;
-  const bool writes_cache = head % a.group_size == 0;
-  for (int c = i; c < size; c += kAttentionThreads) {
-    last_k[c] = half_bits(k[c]);
-    if (writes_cache) {
-      if (!is_finite_half(last_k[c]) || !is_finite_half(last_v[c])) a.state->cache_failed = 1;
-      a.k_cache[row + static_cast<std::size_t>(c)] = last_k[c];
-      a.v_cache[row + static_cast<std::size_t>(c)] = last_v[c];
-    }
-  }
-  __syncthreads();
-  attention_scores(q, head_dim, cache, a.scale, place.scores);
-  const float denominator = attention_softmax(place, cache.kv_len);
-  attention_values(place, cache, head_dim, denominator, [&](int c, float y) {
-    // The columns of a warp are a block: head_dim is a multiple of 32.
-    const int block = (head * size + c) / 32;
-    quantize_block(y, a.out_q + 32 * block, a.out_meta + block);
+    __syncthreads();
+    float* const y = rehearsal ? row.x : a.y[which] + 8 * first;
+    if (i < 8 * staged.groups.count) y[i] = ordered_sum(sums, i / 8, i % 8, super_blocks);
   });
 }
 
 // hidden [w.rows] += w x
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kOutThreads)
     o_proj_kernel(TypedMatrix matrix, const std::int8_t* q, const ActivationMeta* meta,
                   float* hidden) {
+  __shared__ std::uint64_t barriers[kOutGroups];
+  __shared__ float rehearsed[8 * kOutGroups];
+  start_next();
   const int first = static_cast<int>(blockIdx.x) * kOutGroups;
-  const Groups groups = matrix.groups(matrix.w.data, first, kOutGroups);
+  const int super_blocks = matrix.w.super_blocks();
   float* const sums = reinterpret_cast<float*>(dynamic_shared());
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const StagedGroups<kOutGroups> staged(
+      matrix.groups(matrix.w.data, first, kOutGroups), matrix.w.row_bytes,
+      reinterpret_cast<std::uint8_t*>(sums + kOutGroups * 8 * super_blocks));
+  const Staging<kOutGroups> staging(barriers);
+  staged.start(staging, 0);
   const int i = static_cast<int>(threadIdx.x);
   float* const at = hidden + 8 * first + i;
-  float residual = 0.0f;
-  with_type(matrix.type, [&]<TensorType kType>() {
-    multiply<kType, kOutGroups, 2>(groups, warp, kWarps, q, meta, sums, [&] {
-      start_next();
-      wait_for_previous();
-      if (i < 8 * groups.count) residual = *at;
+  const bool has_row = i < 8 * staged.groups.count;
+  rehearse_and_run([&](bool rehearsal) {
+    const float residual = has_row && !rehearsal ? *at : 0.0f;
+    staging.settle();
+    const auto* const x = rehearsal ? reinterpret_cast<const std::int8_t*>(matrix.w.data) : q;
+    const auto* const of_x =
+        rehearsal ? reinterpret_cast<const ActivationMeta*>(matrix.w.data) : meta;
+    with_type(matrix.type, [&]<TensorType kType>() {
+      multiply_staged<kType>(staged, staging, 0, 0, kOutGroups, i / kWarp, kOutThreads / kWarp,
+                             rehearsal, x, of_x, sums);
     });
+    __syncthreads();
+    if (has_row) {
+      const float y = __fadd_rn(residual, ordered_sum(sums, i / 8, i % 8, super_blocks));
+      *(rehearsal ? &rehearsed[i] : at) = y;
+    }
   });
-  __syncthreads();
-  if (i < 8 * groups.count) {
-    *at = __fadd_rn(residual, ordered_sum(sums, i / 8, i % 8, groups.super_blocks));
-  }
 }
 
-// logits [w.rows]; thread i of each half of the block is lane i of kernels/matmul.h. Block 0 also
-// stores the quantized row.
+// logits [w.rows]; thread i of each half of the block is lane i of kernels/matmul.h. The last block
+// has no rows: it stores the quantized norm.
 template <typename Stored>
 __global__ void __launch_bounds__(kThreads)
     router_kernel(MatrixArgument w, const float* hidden, const float* weight, float epsilon,
                   float* logits, std::int8_t* q, ActivationMeta* meta) {
   __shared__ float lanes[kThreads];
+  __shared__ float rehearsed[2];
+  start_next();
   const int i = static_cast<int>(threadIdx.x) % kLanes;
   const int half = static_cast<int>(threadIdx.x) / kLanes;
   const int row = min(static_cast<int>(blockIdx.x) * 2 + half, w.rows - 1);
-  const std::uint8_t* from = w.data + static_cast<std::size_t>(row) * w.row_bytes;
+  const std::uint8_t* const from_row = w.data + static_cast<std::size_t>(row) * w.row_bytes;
   float ahead[kRouterAhead];
 #pragma unroll
   for (int j = 0; j < kRouterAhead; ++j) {
     const int c = i + kLanes * j;
-    ahead[j] = c < w.columns ? Stored::load(from, c) : 0.0f;
+    ahead[j] = c < w.columns ? Stored::load(from_row, c) : 0.0f;
   }
   const Gains<kThreads> gains(weight, w.columns);
-  start_next();
-  wait_for_previous();
   const SharedRow x(dynamic_shared(), w.columns);
-  normalise(hidden, weight, gains, w.columns, epsilon, x);
-  float sum = 0.0f;
+  const bool quantizes = blockIdx.x == gridDim.x - 1;
+  rehearse_and_run([&](bool rehearsal) {
+    const float* const from = rehearsal ? weight : hidden;
+    if (quantizes) {
+      normalise(from, weight, gains, w.columns, epsilon, x);
+      if (rehearsal) return;
+      for (int c = static_cast<int>(threadIdx.x); c < w.columns / 4; c += kThreads) {
+        reinterpret_cast<int*>(q)[c] = reinterpret_cast<const int*>(x.q)[c];
+      }
+      for (int b = static_cast<int>(threadIdx.x); b < w.columns / 32; b += kThreads) {
+        meta[b] = x.meta[b];
+      }
+      return;
+    }
+    normalise<kThreads, false>(from, weight, gains, w.columns, epsilon, x);
+    float sum = 0.0f;
 #pragma unroll
-  for (int j = 0; j < kRouterAhead; ++j) {
-    const int c = i + kLanes * j;
-    if (c < w.columns) sum = __fmaf_rn(ahead[j], x.x[c], sum);
-  }
-  for (int c = i + kLanes * kRouterAhead; c < w.columns; c += kLanes) {
-    sum = __fmaf_rn(Stored::load(from, c), x.x[c], sum);
-  }
-  lanes[threadIdx.x] = sum;
-  __syncthreads();
-  if (i < kWarp) {
-    const float logit = halving_tree(lanes + kLanes * half);
-    if (i == 0) logits[row] = logit;
-  }
-  if (blockIdx.x != 0) return;
-  for (int c = static_cast<int>(threadIdx.x); c < w.columns / 4; c += kThreads) {
-    reinterpret_cast<int*>(q)[c] = reinterpret_cast<const int*>(x.q)[c];
-  }
-  for (int b = static_cast<int>(threadIdx.x); b < w.columns / 32; b += kThreads) {
-    meta[b] = x.meta[b];
-  }
+    for (int j = 0; j < kRouterAhead; ++j) {
+      const int c = i + kLanes * j;
+      if (c < w.columns) sum = __fmaf_rn(ahead[j], x.x[c], sum);
+    }
+    for (int c = i + kLanes * kRouterAhead; c < w.columns; c += kLanes) {
+      sum = __fmaf_rn(Stored::load(from_row, c), x.x[c], sum);
+    }
+    lanes[threadIdx.x] = sum;
+    __syncthreads();
+    if (i < kWarp) {
+      const float logit = halving_tree(lanes + kLanes * half);
+      if (i == 0) *(rehearsal ? &rehearsed[half] : logits + row) = logit;
+    }
+  });
 }
 
 struct GateUpArguments {
-  TypedMatrix gate;
-  TypedMatrix up;
-  const float* logits;  // [num_experts]
+  TypedMatrix matrix[2];  // gate, up
+  const float* logits;    // [num_experts]
   const std::int8_t* q;
   const ActivationMeta* meta;
   std::int32_t* ids;
@@ -477,128 +250,134 @@ struct GateUpArguments {
   bool norm_topk_prob;
 };
 
-// As multiply, for one super-block and kGroups groups that all exist: fewer tiles on their way at a
-// time, fewer registers.
-template <TensorType kType, int kGroups, int kAhead>
-__device__ inline void multiply_in_turn(const Groups& groups, int s, const ActivationLane& x,
-                                        float* sums) {
-  constexpr std::size_t kTileBytes = 8 * Fragment<kType>::kBlockBytes;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  Fragment<kType> fragments[kGroups];
-  const auto load = [&](int g) {
-    const auto tile = static_cast<std::size_t>(g * groups.super_blocks + s);
-    fragments[g].load(groups.tiles + tile * kTileBytes, lane);
-  };
-#pragma unroll
-  for (int g = 0; g < kAhead; ++g) load(g);
-#pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    if (g + kAhead < kGroups) load(g + kAhead);
-    const float sum = super_block_sum(Unpacked<kType>(fragments[g], lane % 4).dot(x));
-    if (lane % 4 == 0) sums[(g * groups.super_blocks + s) * 8 + lane / 4] = sum;
-  }
-}
-
-// Brings part `part` of `parts` of `bytes` at `from`, a multiple of 16, into the second-level
-// cache: one instruction of one thread. Where the hardware has none, nothing is brought.
-__device__ inline void prefetch_part(const std::uint8_t* from, std::size_t bytes, unsigned part,
-                                     unsigned parts) {
-#if __CUDA_ARCH__ >= 900
-  const auto units = static_cast<unsigned>(bytes / 16);
-  const unsigned begin = static_cast<unsigned>(std::uint64_t{units} * part / parts);
-  const unsigned end = static_cast<unsigned>(std::uint64_t{units} * (part + 1) / parts);
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(
-                   from + static_cast<std::size_t>(begin) * 16),
-               "r"((end - begin) * 16));
-#endif
-}
-
-// grid: (blocks of 32 rows, ranks); half of the warps for gate_proj, half for up_proj. Two blocks
-// fit a multiprocessor, so that all blocks run at once.
+// grid: (blocks of 32 rows, and one that stores ids and weights; ranks); half of the warps for
+// gate_proj, half for up_proj. Two blocks fit a multiprocessor, so that all blocks run at once.
 __global__ void __launch_bounds__(kGateUpThreads, 2) gate_up_kernel(GateUpArguments a) {
   __shared__ int chosen;
   __shared__ unsigned bits[128];
+  __shared__ std::uint64_t barriers[2 * kExpertGroups];
+  __shared__ std::int8_t rehearsed_q[kWarp];
+  __shared__ ActivationMeta rehearsed_meta;
   start_next();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int rank = static_cast<int>(blockIdx.y);
-  const int super_blocks = a.gate.w.super_blocks();
-  float* const gate_sums = reinterpret_cast<float*>(dynamic_shared());
-  float* const up_sums = gate_sums + kExpertGroups * 8 * super_blocks;
-
-  wait_for_previous();
-  if (a.num_experts <= 128) {
-    find_rank(a.logits, a.num_experts, rank, bits, [&](int id) { chosen = id; });
-  } else if (warp == 0) {
-    top_k(a.logits, a.num_experts, rank + 1, [&](int r, int id) {
-      // Past the end only when logits are not finite, which route_token reports.
-      if (r == rank) chosen = min(id, a.num_experts - 1);
-    });
-  }
-  __syncthreads();
-  const auto expert = static_cast<std::size_t>(chosen);
-  const int first = static_cast<int>(blockIdx.x) * kExpertGroups;
-  const bool is_up = warp >= kGateUpWarps / 2;
-  const TypedMatrix& matrix = is_up ? a.up : a.gate;
-  const Groups groups =
-      matrix.groups(matrix.w.data + expert * matrix.w.expert_stride, first, kExpertGroups);
-  for (int s = warp % (kGateUpWarps / 2); s < super_blocks; s += kGateUpWarps / 2) {
-    ActivationLane x;
-    x.load(a.q, a.meta, s, lane % 4);
-    with_type(matrix.type, [&]<TensorType kType>() {
-      multiply_in_turn<kType, kExpertGroups, 1>(groups, s, x, is_up ? up_sums : gate_sums);
-    });
-  }
-  if (threadIdx.x == 0) {
-    prefetch_part(a.down + expert * a.down_stride, a.down_stride, blockIdx.x, gridDim.x);
-  }
-  if (blockIdx.x == 0 && rank == 0 && warp == kGateUpWarps - 1) {
+  const unsigned blocks = gridDim.x - 1;
+  if (blockIdx.x == blocks) {
+    if (rank != 0 || warp != 0) return;
+    wait_for_previous();
     route_token(a.logits, a.num_experts, a.num_experts_per_tok, a.norm_topk_prob, nullptr,
                 a.layer_key, a.ids, a.weights, &a.state->router_error);
+    return;
   }
-  __syncthreads();
-  if (warp != 0) return;
-  const float gate = ordered_sum(gate_sums, lane / 8, lane % 8, super_blocks);
-  const float up = ordered_sum(up_sums, lane / 8, lane % 8, super_blocks);
-  const std::size_t at = static_cast<std::size_t>(rank) * a.inner_stride + 32 * blockIdx.x;
-  quantize_block(swiglu_device(gate, up), a.inner_q + at, a.inner_meta + at / 32);
+  const Staging<2 * kExpertGroups> staging(barriers);
+  const int super_blocks = a.matrix[0].w.super_blocks();
+  float* const sums = reinterpret_cast<float*>(dynamic_shared());  // [2][kExpertGroups][s][8]
+  const int num_sums = kExpertGroups * 8 * super_blocks;
+  auto* const tiles = reinterpret_cast<std::uint8_t*>(sums + 2 * num_sums);
+
+  const int first = static_cast<int>(blockIdx.x) * kExpertGroups;
+  const int mine = warp / (kGateUpWarps / 2);  // The matrix of this warp.
+  rehearse_and_run([&](bool rehearsal) {
+    const std::uint8_t* const any = a.matrix[0].w.data;
+    const float* const logits = rehearsal ? reinterpret_cast<const float*>(any) : a.logits;
+    if (a.num_experts <= 128) {
+      find_rank(logits, a.num_experts, rank, bits, [&](int id) { chosen = id; });
+    } else if (warp == 0) {
+      top_k(logits, a.num_experts, rank + 1, [&](int r, int id) {
+        // Past the end only when logits are not finite, which route_token reports.
+        if (r == rank) chosen = min(id, a.num_experts - 1);
+      });
+    }
+    __syncthreads();
+    const auto expert = static_cast<std::size_t>(chosen);
+    const auto staged = [&](int which) {
+      const TypedMatrix& of = a.matrix[which];
+      return StagedGroups<kExpertGroups>(
+          of.groups(of.w.data + expert * of.w.expert_stride, first, kExpertGroups), of.w.row_bytes,
+          tiles + (which == 0 ? 0 : StagedGroups<kExpertGroups>::bytes(a.matrix[0].w.row_bytes)));
+    };
+    if (!rehearsal) {
+      staged(0).start(staging, 0);
+      staged(1).start(staging, kExpertGroups);
+    }
+    staging.settle();
+    if (threadIdx.x == kGateUpThreads / 2 && !rehearsal) {
+      // Behind this block's own tiles, not in front of other blocks'.
+      staging.wait(kExpertGroups + kExpertGroups / 2);
+      prefetch_part(a.down + expert * a.down_stride, a.down_stride, blockIdx.x, blocks);
+    }
+    const auto* const q = rehearsal ? reinterpret_cast<const std::int8_t*>(any) : a.q;
+    const auto* const meta = rehearsal ? reinterpret_cast<const ActivationMeta*>(any) : a.meta;
+    with_type(a.matrix[mine].type, [&]<TensorType kType>() {
+      multiply_staged<kType>(staged(mine), staging, mine * kExpertGroups, 0, kExpertGroups,
+                             warp % (kGateUpWarps / 2), kGateUpWarps / 2, rehearsal, q, meta,
+                             sums + mine * num_sums);
+    });
+    __syncthreads();
+    if (warp == 0) {
+      const float gate = ordered_sum(sums, lane / 8, lane % 8, super_blocks);
+      const float up = ordered_sum(sums + num_sums, lane / 8, lane % 8, super_blocks);
+      const std::size_t at = static_cast<std::size_t>(rank) * a.inner_stride + 32 * blockIdx.x;
+      quantize_block(swiglu_device(gate, up), rehearsal ? rehearsed_q : a.inner_q + at,
+                     rehearsal ? &rehearsed_meta : a.inner_meta + at / 32);
+    }
+  });
 }
 
 // hidden [w.rows] += sum over ranks of weights[rank] * (expert ids[rank] of w) inner[rank]; a warp
 // a rank.
-__global__ void down_kernel(TypedMatrix matrix, const std::int32_t* ids, const float* weights,
-                            const std::int8_t* q, const ActivationMeta* meta, std::size_t stride,
-                            float* hidden) {
+__global__ void __launch_bounds__(kMaxRanks* kWarp, 2)
+    down_kernel(TypedMatrix matrix, const std::int32_t* ids, const float* weights,
+                const std::int8_t* q, const ActivationMeta* meta, std::size_t stride,
+                float* hidden) {
+  __shared__ std::uint64_t barriers[kMaxRanks];
+  __shared__ float outs[kMaxRanks * 8];  // [rank][8]
+  __shared__ float shares[kMaxRanks];
+  __shared__ float rehearsed[8];
   start_next();
-  const int rank = static_cast<int>(threadIdx.x) / kWarp;
+  const int i = static_cast<int>(threadIdx.x);
+  const int rank = i / kWarp;
   const int ranks = static_cast<int>(blockDim.x) / kWarp;
   const int first = static_cast<int>(blockIdx.x);
   const int super_blocks = matrix.w.super_blocks();
+  const auto group_bytes = static_cast<unsigned>(8 * matrix.w.row_bytes);
   float* const sums = reinterpret_cast<float*>(dynamic_shared());  // [rank][s][8]
-  float* const outs = sums + ranks * super_blocks * 8;             // [rank][8]
-  const int i = static_cast<int>(threadIdx.x);
-  float* const y = hidden + 8 * first + i;
-  wait_for_previous();
-  const std::size_t expert = static_cast<std::size_t>(ids[rank]);
-  const float weight = weights[rank];
-  const float residual = i < 8 ? *y : 0.0f;
-  const Groups groups = matrix.groups(matrix.w.data + expert * matrix.w.expert_stride, first, 1);
-  const std::size_t at = static_cast<std::size_t>(rank) * stride;
-  with_type(matrix.type, [&]<TensorType kType>() {
-    multiply<kType, 1, 3>(groups, 0, 1, q + at, meta + at / 32, sums + rank * super_blocks * 8,
-                          [] {});
-  });
-  float* const shares = outs + 8 * ranks;  // [rank]
-  if (i % kWarp == 0) shares[rank] = weight;
-  __syncthreads();
-  if (i < 8 * ranks) outs[i] = ordered_sum(sums, i / 8, i % 8, super_blocks);
-  __syncthreads();
-  if (i < 8) {
-    float sum = 0.0f;
+  auto* const tiles = reinterpret_cast<std::uint8_t*>(sums + ranks * super_blocks * 8);
+  const Staging<kMaxRanks> staging(barriers);
+  rehearse_and_run([&](bool rehearsal) {
+    if (!rehearsal) {
+      for (int r = 0; r < ranks; ++r) {
+        const std::uint8_t* const expert =
+            matrix.w.data + static_cast<std::size_t>(ids[r]) * matrix.w.expert_stride;
+        staging.start(r, tiles + static_cast<std::size_t>(r) * group_bytes,
+                      matrix.groups(expert, first, 1).tiles, group_bytes);
+      }
+    }
+    if (i < ranks) shares[i] = rehearsal ? 0.0f : weights[i];
+    const float residual = i < 8 && !rehearsal ? hidden[8 * first + i] : 0.0f;
+    staging.settle();
+    const std::size_t at = rehearsal ? 0 : static_cast<std::size_t>(rank) * stride;
+    const auto* const x = rehearsal ? reinterpret_cast<const std::int8_t*>(matrix.w.data) : q;
+    const auto* const of_x =
+        rehearsal ? reinterpret_cast<const ActivationMeta*>(matrix.w.data) : meta;
+    const StagedGroups<1> staged({nullptr, 1, super_blocks}, matrix.w.row_bytes,
+                                 tiles + static_cast<std::size_t>(rank) * group_bytes);
+    with_type(matrix.type, [&]<TensorType kType>() {
+      multiply_staged<kType>(staged, staging, rank, 0, 1, 0, 1, rehearsal, x + at, of_x + at / 32,
+                             sums + rank * super_blocks * 8);
+    });
+    __syncthreads();
+    if (i < 8 * ranks) outs[i] = ordered_sum(sums, i / 8, i % 8, super_blocks);
+    __syncthreads();
+    if (i < 8) {
+      float sum = 0.0f;
 #pragma unroll 8
-    for (int r = 0; r < ranks; ++r) sum = __fmaf_rn(shares[r], outs[8 * r + i], sum);
-    *y = __fadd_rn(residual, sum);
-  }
+      for (int r = 0; r < ranks; ++r) sum = __fmaf_rn(shares[r], outs[8 * r + i], sum);
+      *(rehearsal ? &rehearsed[i] : hidden + 8 * first + i) = __fadd_rn(residual, sum);
+    }
+    if (rehearsal) __syncthreads();  // Before shares are overwritten.
+  });
 }
 
 // logits [w.rows]; a block takes every gridDim.x-th batch of row groups.
@@ -641,6 +420,29 @@ bool is_tiled(const DeviceMatrix& matrix) {
   return matrix.is_quantized() && matrix.columns % 256 == 0 && matrix.tiled_rows == matrix.rows;
 }
 
+std::size_t qkv_shared(const DecodeShape& shape, const DeviceLayer& layer) {
+  std::size_t row_bytes = 0;
+  for (const DeviceMatrix* matrix : {&layer.q_proj, &layer.k_proj, &layer.v_proj}) {
+    row_bytes = std::max(row_bytes, matrix->row_bytes);
+  }
+  return SharedRow::bytes(shape.hidden_size) + sums_bytes(kQkvGroups, shape.hidden_size) +
+         StagedGroups<kQkvGroups>::bytes(row_bytes);
+}
+std::size_t o_proj_shared(const DecodeShape& shape, const DeviceLayer& layer) {
+  return sums_bytes(kOutGroups, shape.heads.query_size()) +
+         StagedGroups<kOutGroups>::bytes(layer.o_proj.row_bytes);
+}
+std::size_t gate_up_shared(const DecodeShape& shape, const DeviceLayer& layer) {
+  return 2 * sums_bytes(kExpertGroups, shape.hidden_size) +
+         StagedGroups<kExpertGroups>::bytes(layer.gate_proj.row_bytes) +
+         StagedGroups<kExpertGroups>::bytes(layer.up_proj.row_bytes);
+}
+
+std::size_t down_shared(const DecodeShape& shape, const DeviceLayer& layer) {
+  return shape.num_experts_per_tok * (sums_bytes(1, shape.moe_intermediate_size) +
+                                      StagedGroups<1>::bytes(layer.down_proj.row_bytes));
+}
+
 void qkv(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
          const DecodeBuffers& buffers) {
   QkvArguments a;
@@ -656,59 +458,23 @@ void qkv(const Stream& stream, const DecodeShape& shape, const DeviceLayer& laye
     blocks +=
         static_cast<int>(blocks_for(static_cast<std::size_t>(a.matrix[i].w.rows), 8 * kQkvGroups));
   }
-  const std::size_t shared =
-      SharedRow::bytes(shape.hidden_size) + sums_bytes(kQkvGroups, shape.hidden_size);
-  Launch{dim3(static_cast<unsigned>(blocks)), dim3(kQkvThreads), shared, true}(
-      stream, qkv_kernel, a, buffers.hidden, layer.input_layernorm,
-      static_cast<int>(shape.hidden_size), shape.rms_norm_eps);
-}
-
-void attend(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
-            const LayerCache& cache, const DecodeBuffers& buffers) {
-  const AttentionShape& heads = shape.heads;
-  const bool in_shared = attention_scratch(heads, shape.capacity) == 0;
-  AttentionArguments a{};
-  a.q = buffers.q;
-  a.k = buffers.k;
-  a.v = buffers.v;
-  a.q_norm = layer.q_norm;
-  a.k_norm = layer.k_norm;
-  a.cosines = buffers.cosines;
-  a.sines = buffers.sines;
-  a.state = buffers.state;
-  a.k_cache = cache.k;
-  a.v_cache = cache.v;
-  a.scratch = in_shared ? nullptr : buffers.scratch;
-  a.out_q = buffers.heads.q;
-  a.out_meta = buffers.heads.meta;
-  a.stride = heads.key_value_size();
-  a.capacity = shape.capacity;
-  a.group_size = static_cast<int>(heads.num_attention_heads / heads.num_key_value_heads);
-  a.head_dim = static_cast<int>(heads.head_dim);
-  a.epsilon = shape.rms_norm_eps;
-  a.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
-  const std::size_t shared = heads.head_dim * 12 + (in_shared ? shape.capacity * sizeof(float) : 0);
-  const Launch launch{dim3(static_cast<unsigned>(heads.num_attention_heads)),
-                      dim3(kAttentionThreads), shared, true, true};
-  if (a.head_dim == 128) {
-    launch(stream, decode_attention_kernel<128>, a, HeadDim<128>{a.head_dim});
-  } else {
-    launch(stream, decode_attention_kernel<0>, a, HeadDim<0>{a.head_dim});
-  }
+  Launch{dim3(static_cast<unsigned>(blocks)), dim3(kQkvThreads), qkv_shared(shape, layer), true,
+         true}(stream, qkv_kernel, a, buffers.hidden, layer.input_layernorm,
+               static_cast<int>(shape.hidden_size), shape.rms_norm_eps);
 }
 
 void o_proj(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
             const DecodeBuffers& buffers) {
-  Launch{dim3(blocks_for(shape.hidden_size, 8 * kOutGroups)), dim3(kThreads),
-         sums_bytes(kOutGroups, shape.heads.query_size()),
-         true}(stream, o_proj_kernel, TypedMatrix(layer.o_proj), buffers.heads.q,
-               buffers.heads.meta, buffers.hidden);
+  Launch{dim3(blocks_for(shape.hidden_size, 8 * kOutGroups)), dim3(kOutThreads),
+         o_proj_shared(shape, layer), true, true}(stream, o_proj_kernel, TypedMatrix(layer.o_proj),
+                                                  buffers.heads.q, buffers.heads.meta,
+                                                  buffers.hidden);
 }
 
 void router(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
             const DecodeBuffers& buffers) {
   const MatrixArgument w(layer.router);
-  const Launch launch{dim3(blocks_for(layer.router.rows, 2)), dim3(kThreads),
+  const Launch launch{dim3(blocks_for(layer.router.rows, 2) + 1), dim3(kThreads),
                       SharedRow::bytes(shape.hidden_size), true};
   const auto with = [&](auto kernel) {
     launch(stream, kernel, w, buffers.hidden, layer.post_attention_layernorm, shape.rms_norm_eps,
@@ -729,8 +495,8 @@ void router(const Stream& stream, const DecodeShape& shape, const DeviceLayer& l
 void gate_up(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
              std::size_t layer_index, const DecodeBuffers& buffers) {
   GateUpArguments a{};
-  a.gate = TypedMatrix(layer.gate_proj);
-  a.up = TypedMatrix(layer.up_proj);
+  a.matrix[0] = TypedMatrix(layer.gate_proj);
+  a.matrix[1] = TypedMatrix(layer.up_proj);
   a.logits = buffers.router_logits;
   a.q = buffers.ffn_norm.q;
   a.meta = buffers.ffn_norm.meta;
@@ -747,33 +513,34 @@ void gate_up(const Stream& stream, const DecodeShape& shape, const DeviceLayer& 
   a.num_experts_per_tok = static_cast<int>(shape.num_experts_per_tok);
   a.norm_topk_prob = shape.norm_topk_prob;
   const auto ranks = static_cast<unsigned>(shape.num_experts_per_tok);
-  const dim3 grid(static_cast<unsigned>(shape.moe_intermediate_size / 32), ranks);
-  Launch{grid, dim3(kGateUpThreads), 2 * sums_bytes(kExpertGroups, shape.hidden_size), true}(
-      stream, gate_up_kernel, a);
+  const dim3 grid(static_cast<unsigned>(shape.moe_intermediate_size / 32 + 1), ranks);
+  Launch{grid, dim3(kGateUpThreads), gate_up_shared(shape, layer), true, true}(stream,
+                                                                               gate_up_kernel, a);
 }
 
 void down(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
           const DecodeBuffers& buffers) {
   const auto ranks = static_cast<unsigned>(shape.num_experts_per_tok);
-  const std::size_t shared =
-      ranks * (sums_bytes(1, shape.moe_intermediate_size) + 9 * sizeof(float));
-  Launch{dim3(static_cast<unsigned>(shape.hidden_size / 8)), dim3(ranks * kWarp), shared, true}(
-      stream, down_kernel, TypedMatrix(layer.down_proj), buffers.ids, buffers.weights,
-      buffers.inner.q, buffers.inner.meta, buffers.inner.stride, buffers.hidden);
+  Launch{dim3(static_cast<unsigned>(shape.hidden_size / 8)), dim3(ranks * kWarp),
+         down_shared(shape, layer), true,
+         true}(stream, down_kernel, TypedMatrix(layer.down_proj), buffers.ids, buffers.weights,
+               buffers.inner.q, buffers.inner.meta, buffers.inner.stride, buffers.hidden);
 }
 
 }  // namespace
 
-bool can_fuse(const DecodeShape& shape, const DeviceLayer& layer) {
+bool can_fuse(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer) {
   for (const DeviceMatrix* matrix : {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj,
                                      &layer.gate_proj, &layer.up_proj, &layer.down_proj}) {
     if (!is_tiled(*matrix)) return false;
   }
+  // A kernel's static shared memory is less than 4 KiB.
+  const std::size_t shared =
+      4096 + std::max({qkv_shared(shape, layer), o_proj_shared(shape, layer),
+                       gate_up_shared(shape, layer), down_shared(shape, layer)});
   return !layer.router.is_quantized() && shape.heads.head_dim % 32 == 0 &&
-         shape.heads.head_dim <= kAttentionThreads && shape.num_experts_per_tok <= 16 &&
-         SharedRow::bytes(shape.hidden_size) + sums_bytes(kQkvGroups, shape.hidden_size) <=
-             kMaxShared &&
-         sums_bytes(kOutGroups, shape.heads.query_size()) <= kMaxShared;
+         shape.num_experts_per_tok <= kMaxRanks &&
+         SharedRow::bytes(shape.hidden_size) <= kMaxShared && shared <= stream.max_shared_bytes;
 }
 
 bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head) {
@@ -785,9 +552,9 @@ bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head) {
 void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
                   const LayerCache& cache, std::size_t layer_index, const DecodeBuffers& buffers,
                   unsigned parts) {
-  CHECK(can_fuse(shape, layer));
+  CHECK(can_fuse(stream, shape, layer));
   if (parts & kPartQkv) qkv(stream, shape, layer, buffers);
-  if (parts & kPartAttention) attend(stream, shape, layer, cache, buffers);
+  if (parts & kPartAttention) decode_attention(stream, shape, layer, cache, buffers);
   if (parts & kPartOut) o_proj(stream, shape, layer, buffers);
   if (parts & kPartRouter) router(stream, shape, layer, buffers);
   if (parts & kPartGateUp) gate_up(stream, shape, layer, layer_index, buffers);

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/attention_shape.h"
 #include "kernels/cuda/ops.h"
@@ -54,14 +55,17 @@ struct DecodeBuffers {
   std::int32_t* ids = nullptr;     // [num_experts_per_tok]
   float* weights = nullptr;        // [num_experts_per_tok]
   DeviceActivations inner;         // [num_experts_per_tok, moe_intermediate_size]
-  float* scratch = nullptr;        // attention_scratch
+  float* scratch = nullptr;        // [attention_scratch]
   float* logits = nullptr;         // [vocab_size]
   const float* cosines = nullptr;  // [capacity, head_dim / 2]
   const float* sines = nullptr;
   DecodeState* state = nullptr;
 };
 
-bool can_fuse(const DecodeShape& shape, const DeviceLayer& layer);
+// Floats that attention of one token needs beside its results.
+std::size_t attention_scratch(const AttentionShape& shape, std::size_t capacity);
+
+bool can_fuse(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer);
 bool can_fuse_lm_head(const DecodeShape& shape, const DeviceMatrix& lm_head);
 
 // The kernels of a layer, so that their times can be told apart; anything but kAllParts gives no
@@ -78,6 +82,38 @@ inline constexpr unsigned kAllParts = 63;
 void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
                   const LayerCache& cache, std::size_t layer_index, const DecodeBuffers& buffers,
                   unsigned parts = kAllParts);
+// The part of it in a file of its own.
+void decode_attention(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
+                      const LayerCache& cache, const DecodeBuffers& buffers);
+// All layers in one kernel, for shapes that fill the device (kernels/cuda/decode_persistent.cu).
+struct alignas(16) PersistentMatrix {
+  const std::uint8_t* data = nullptr;
+  std::size_t expert_stride = 0;
+  unsigned group_bytes = 0;  // Of 8 rows.
+  unsigned tile_bytes = 0;
+  TensorType type = TensorType::kQ4_K;
+};
+struct alignas(16) PersistentLayer {
+  const float* input_layernorm = nullptr;
+  const float* post_attention_layernorm = nullptr;
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  const float* router = nullptr;
+  std::uint16_t* k_cache = nullptr;
+  std::uint16_t* v_cache = nullptr;
+  PersistentMatrix qkv[3];
+  PersistentMatrix o_proj;
+  PersistentMatrix gate_up[2];
+  PersistentMatrix down_proj;
+};
+bool can_persist(const Stream& stream, const DecodeShape& shape,
+                 std::span<const DeviceLayer> layers);
+PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cache);
+// hidden, in place, through all layers. on_device: their persistent_layer, in device memory;
+// arrivals: a word there, 0 at first, that nobody else writes. Precondition: can_persist.
+void decode_layers(const Stream& stream, const DecodeShape& shape,
+                   std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
+                   std::uint64_t* arrivals, const DecodeBuffers& buffers);
 // logits = lm_head (norm (hidden)). Precondition: can_fuse_lm_head.
 void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
                     const DeviceMatrix& lm_head, const DecodeBuffers& buffers);

@@ -66,7 +66,8 @@ Result<Context> Context::create() {
   cudaStream_t stream = nullptr;
   CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   context.owned_stream_.reset(stream);
-  context.stream_ = {stream, device.num_multiprocessors};
+  context.stream_ = {stream, device.num_multiprocessors, device.compute_capability >= 90,
+                     properties.sharedMemPerBlockOptin};
   return context;
 }
 

@@ -37,6 +37,24 @@ __device__ inline unsigned load_stream1(const std::uint8_t* from) {
   return v;
 }
 
+// How a fragment reads a tile: from device memory, or from a copy in shared memory.
+struct FromDevice {
+  __device__ static uint4 load16(const std::uint8_t* from) { return load_stream(from); }
+  __device__ static uint2 load8(const std::uint8_t* from) { return load_stream2(from); }
+  __device__ static unsigned load4(const std::uint8_t* from) { return load_stream1(from); }
+};
+struct FromShared {
+  __device__ static uint4 load16(const std::uint8_t* from) {
+    return *reinterpret_cast<const uint4*>(from);
+  }
+  __device__ static uint2 load8(const std::uint8_t* from) {
+    return *reinterpret_cast<const uint2*>(from);
+  }
+  __device__ static unsigned load4(const std::uint8_t* from) {
+    return *reinterpret_cast<const unsigned*>(from);
+  }
+};
+
 // A 32-bit word of a stored row, which is only 2-byte aligned.
 __device__ inline unsigned load_word(const std::uint8_t* from) {
   const auto* halves = reinterpret_cast<const std::uint16_t*>(from);
@@ -55,18 +73,21 @@ struct ActivationLane {
   __device__ int first_sum(int b) const { return static_cast<std::int16_t>(sums[b] & 0xffff); }
   __device__ int second_sum(int b) const { return sums[b] >> 16; }
 
-  // q, meta: of the token's row, in global or shared memory.
+  // q, meta: of the token's row, in global or shared memory. kFresh: in global memory, written by
+  // other blocks of this kernel.
+  template <bool kFresh = false>
   __device__ void load(const std::int8_t* q_row, const ActivationMeta* meta_row, int s, int p) {
+    const auto read = [](const int4* at) { return kFresh ? __ldcg(at) : *at; };
     const auto* from = reinterpret_cast<const int4*>(q_row + 256 * s + 64 * p);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int4 v = from[i];
+      const int4 v = read(from + i);
       q[4 * i] = v.x;
       q[4 * i + 1] = v.y;
       q[4 * i + 2] = v.z;
       q[4 * i + 3] = v.w;
     }
-    const int4 meta = *reinterpret_cast<const int4*>(meta_row + 8 * s + 2 * p);
+    const int4 meta = read(reinterpret_cast<const int4*>(meta_row + 8 * s + 2 * p));
     d[0] = __int_as_float(meta.x);
     d[1] = __int_as_float(meta.z);
     sums[0] = meta.y;
@@ -90,6 +111,16 @@ __device__ inline int dot_16(const int* w, const ActivationLane& x, int first) {
   int sum = 0;
 #pragma unroll
   for (int k = 0; k < 4; ++k) sum = __dp4a(w[k], x.q[first + k], sum);
+  return sum;
+}
+
+// The same with weights that are unsigned bytes.
+__device__ inline int unsigned_dot_16(const int* w, const ActivationLane& x, int first) {
+  int sum = 0;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    asm("dp4a.u32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(w[k]), "r"(x.q[first + k]));
+  }
   return sum;
 }
 
@@ -118,7 +149,10 @@ struct UnpackedWithMin {
     min[1] = static_cast<int>((mins >> 8) & 0xffu);
   }
   __device__ float block(const ActivationLane& x, int b) const {
-    const int dot = dot_16(q + 8 * b, x, 8 * b) + dot_16(q + 8 * b + 4, x, 8 * b + 4);
+    return scaled(x, b, dot_16(q + 8 * b, x, 8 * b) + dot_16(q + 8 * b + 4, x, 8 * b + 4));
+  }
+  // v of block 2p + b, from its dot product.
+  __device__ float scaled(const ActivationLane& x, int b, int dot) const {
     const float minimum = __int2float_rn(min[b] * (x.first_sum(b) + x.second_sum(b)));
     return __fmaf_rn(d, __int2float_rn(scale[b] * dot), -__fmul_rn(dmin, minimum));
   }
@@ -127,7 +161,9 @@ struct UnpackedWithMin {
   }
   // Element l of block 2p + b, rounded once (quant/dequantize.h).
   __device__ float element(int b, int l) const {
-    const int value = (q[8 * b + l / 4] >> (8 * (l % 4))) & 0xff;
+    return value_of(b, (q[8 * b + l / 4] >> (8 * (l % 4))) & 0xff);
+  }
+  __device__ float value_of(int b, int value) const {
     const float scaled = __fmul_rn(__fmul_rn(d, __int2float_rn(scale[b])), __int2float_rn(value));
     return __fsub_rn(scaled, __fmul_rn(dmin, __int2float_rn(min[b])));
   }
@@ -150,10 +186,11 @@ struct Fragment<TensorType::kQ4_K> {
   uint4 q[2];
   uint4 header;
 
+  template <typename From = FromDevice>
   __device__ void load(const std::uint8_t* tile, int lane) {
-    q[0] = load_stream(tile + 16 * lane);
-    q[1] = load_stream(tile + 512 + 16 * lane);
-    header = load_stream(tile + 1024 + 16 * (lane / 4));
+    q[0] = From::load16(tile + 16 * lane);
+    q[1] = From::load16(tile + 512 + 16 * lane);
+    header = From::load16(tile + 1024 + 16 * (lane / 4));
   }
   __device__ void load_stored(const std::uint8_t* block, int p, int /*num_blocks*/) {
     header = {load_word(block), load_word(block + 4), load_word(block + 8), load_word(block + 12)};
@@ -162,6 +199,8 @@ struct Fragment<TensorType::kQ4_K> {
     q[1] = {load_word(from + 16), load_word(from + 20), load_word(from + 24), load_word(from + 28)};
   }
 };
+// The words of block 2p + 1 are 16 times too large, which costs one shift of the sum in place of
+// one a word.
 template <>
 struct Unpacked<TensorType::kQ4_K> : UnpackedWithMin {
   __device__ Unpacked(const Fragment<TensorType::kQ4_K>& f, int p) {
@@ -170,8 +209,16 @@ struct Unpacked<TensorType::kQ4_K> : UnpackedWithMin {
     for (int k = 0; k < 8; ++k) {
       const unsigned word = word_of(f.q, k);
       q[k] = static_cast<int>(word & 0x0f0f0f0fu);
-      q[8 + k] = static_cast<int>((word >> 4) & 0x0f0f0f0fu);
+      q[8 + k] = static_cast<int>(word & 0xf0f0f0f0u);
     }
+  }
+  __device__ float dot(const ActivationLane& x) const {
+    const int second = unsigned_dot_16(q + 8, x, 8) + unsigned_dot_16(q + 12, x, 12);
+    return pair_sum(x, block(x, 0), scaled(x, 1, second >> 4));
+  }
+  __device__ float element(int b, int l) const {
+    const int value = (q[8 * b + l / 4] >> (8 * (l % 4) + 4 * b)) & 0xf;
+    return value_of(b, value);
   }
 };
 
@@ -182,11 +229,12 @@ struct Fragment<TensorType::kQ5_K> {
   uint4 header;
   uint2 high;
 
+  template <typename From = FromDevice>
   __device__ void load(const std::uint8_t* tile, int lane) {
-    q[0] = load_stream(tile + 16 * lane);
-    q[1] = load_stream(tile + 512 + 16 * lane);
-    high = load_stream2(tile + 1024 + 8 * lane);
-    header = load_stream(tile + 1280 + 16 * (lane / 4));
+    q[0] = From::load16(tile + 16 * lane);
+    q[1] = From::load16(tile + 512 + 16 * lane);
+    high = From::load8(tile + 1024 + 8 * lane);
+    header = From::load16(tile + 1280 + 16 * (lane / 4));
   }
   __device__ void load_stored(const std::uint8_t* block, int p, int /*num_blocks*/) {
     header = {load_word(block), load_word(block + 4), load_word(block + 8), load_word(block + 12)};
@@ -224,11 +272,12 @@ struct Fragment<TensorType::kQ6_K> {
   unsigned scales;
   std::uint16_t d;
 
+  template <typename From = FromDevice>
   __device__ void load(const std::uint8_t* tile, int lane) {
-    q[0] = load_stream(tile + 16 * lane);
-    q[1] = load_stream(tile + 512 + 16 * lane);
-    high = load_stream(tile + 1024 + 16 * lane);
-    scales = load_stream1(tile + 1536 + 4 * lane);
+    q[0] = From::load16(tile + 16 * lane);
+    q[1] = From::load16(tile + 512 + 16 * lane);
+    high = From::load16(tile + 1024 + 16 * lane);
+    scales = From::load4(tile + 1536 + 4 * lane);
     d = load_half(tile + 1664 + 2 * (lane / 4));
   }
   __device__ void load_stored(const std::uint8_t* block, int p, int /*num_blocks*/) {
@@ -295,10 +344,11 @@ struct Fragment<TensorType::kQ8_0> {
   uint4 q[4];
   unsigned d;  // Of block 2p, and in the upper half of 2p + 1.
 
+  template <typename From = FromDevice>
   __device__ void load(const std::uint8_t* tile, int lane) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) q[i] = load_stream(tile + 512 * i + 16 * lane);
-    d = load_stream1(tile + 2048 + 4 * lane);
+    for (int i = 0; i < 4; ++i) q[i] = From::load16(tile + 512 * i + 16 * lane);
+    d = From::load4(tile + 2048 + 4 * lane);
   }
   // Blocks from num_blocks on, past the end of the row, count as 0.
   __device__ void load_stored(const std::uint8_t* block, int p, int num_blocks) {

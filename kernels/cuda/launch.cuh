@@ -17,6 +17,8 @@ struct Launch {
   std::size_t shared_bytes = 0;
   bool overlap = false;
   bool large_shared = false;  // Static and dynamic together may pass 48 KiB.
+  unsigned cluster = 1;       // Blocks of a cluster, along x.
+  bool cooperative = false;   // All blocks run at once.
 
   template <typename... Parameters, typename... Arguments>
   void operator()(const Stream& stream, void (*kernel)(Parameters...),
@@ -26,16 +28,27 @@ struct Launch {
       CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(shared_bytes)));
     }
-    cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute attributes[3] = {};
+    unsigned count = 0;
+    if (overlap) {
+      attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+      attributes[count].id = cudaLaunchAttributeClusterDimension;
+      attributes[count++].val.clusterDim = {cluster, 1, 1};
+    }
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream.handle;
-    config.attrs = &attribute;
-    config.numAttrs = overlap ? 1 : 0;
+    if (cooperative) {
+      attributes[count].id = cudaLaunchAttributeCooperative;
+      attributes[count++].val.cooperative = 1;
+    }
+    config.attrs = attributes;
+    config.numAttrs = count;
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
     ++stream.launches;
   }

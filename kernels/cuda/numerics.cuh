@@ -102,6 +102,36 @@ __device__ inline void quantize_block(float x, std::int8_t* q, ActivationMeta* m
   }
 }
 
+// The same for four elements a thread: 8 neighbouring lanes have a block, whose numbers the first
+// of them stores to *meta. Returns the four int8.
+__device__ inline int quantize_quad(const float x[4], ActivationMeta* meta) {
+  unsigned max = 0;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) max = ::max(max, __float_as_uint(x[j]) & 0x7fffffffu);
+#pragma unroll
+  for (int h = 1; h < 8; h *= 2) max = ::max(max, __shfl_xor_sync(kAllLanes, max, h));
+  const float d =
+      max < kInfinityBits ? __fdiv_rn(__uint_as_float(max), 127.0f) : __int_as_float(0x7fffffff);
+  int sum = 0;
+  unsigned word = 0;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    int value = 0;
+    if (d > 0.0f) {
+      value = static_cast<int>(fminf(fmaxf(rintf(__fdiv_rn(x[j], d)), -127.0f), 127.0f));
+    }
+    sum += value;
+    word |= (static_cast<unsigned>(value) & 0xffu) << (8 * j);
+  }
+#pragma unroll
+  for (int h = 1; h < 4; h *= 2) sum += __shfl_xor_sync(kAllLanes, sum, h);
+  const int second = __shfl_xor_sync(kAllLanes, sum, 4);
+  if (threadIdx.x % 8 == 0) {
+    *meta = {d, static_cast<std::int16_t>(sum), static_cast<std::int16_t>(second)};
+  }
+  return static_cast<int>(word);
+}
+
 // The device's own conversions round to nearest even and keep subnormals.
 __device__ inline std::uint16_t half_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
 __device__ inline float from_half_bits(std::uint16_t bits) {

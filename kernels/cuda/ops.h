@@ -121,13 +121,11 @@ void rope(const Stream& stream, const float* cosines, const float* sines,
 void append_to_cache(const Stream& stream, const float* x, DecodeState* state,
                      std::size_t num_tokens, std::size_t columns, std::uint16_t* cache);
 
-// Token t at position *position + t sees positions up to its own. `capacity` bounds them all;
-// scratch: attention_scratch(...) floats, or null where that is 0. head_dim: at most kMaxHeadDim.
+// Token t at position *position + t sees positions up to its own. head_dim: at most kMaxHeadDim.
 inline constexpr std::size_t kMaxHeadDim = 1024;
-std::size_t attention_scratch(const AttentionShape& shape, std::size_t capacity);
 void attention(const Stream& stream, const AttentionShape& shape, const float* q,
                const std::uint16_t* k, const std::uint16_t* v, const std::int32_t* position,
-               std::size_t num_tokens, std::size_t capacity, float* scratch, float* y);
+               std::size_t num_tokens, float* y);
 
 // forced: ids chosen beforehand, or null. A row that is not finite gets ids 0 .. k-1 and weights of
 // NaN, and lowers *error to its error_key.

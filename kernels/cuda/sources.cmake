@@ -6,6 +6,8 @@ if(REFUTE_HAVE_CUDA)
     cuda/attention.cu
     cuda/bandwidth.cu
     cuda/decode.cu
+    cuda/decode_attention.cu
+    cuda/decode_persistent.cu
     cuda/elementwise.cu
     cuda/matmul.cu
     cuda/route.cu

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace refute::cuda {
@@ -22,6 +23,8 @@ namespace refute::cuda {
 struct Stream {
   cudaStream_t handle = nullptr;
   int num_multiprocessors = 0;
+  bool has_clusters = false;
+  std::size_t max_shared_bytes = 0;    // Of a block.
   mutable std::uint64_t launches = 0;  // Kernels launched so far.
 };
 

@@ -20,7 +20,7 @@
 namespace refute {
 namespace {
 
-constexpr std::size_t kCapacity = 4096;
+constexpr std::size_t kCapacity = 8192;
 constexpr std::size_t kDecoded = 128;
 constexpr int kSeries = 5;
 
@@ -249,7 +249,13 @@ int time_model(const std::string& path) {
       require(sequence->forward(std::span(prompt).first(count), {}));
     });
     std::printf("prefill %5zu    %.1f tokens/s\n", count, static_cast<double>(count) / seconds);
-    time_decode(*sequence, model, bandwidth, sequence->length());
+  }
+  for (const std::size_t depth : {std::size_t{512}, std::size_t{2048}, std::size_t{4096}}) {
+    if (depth + kDecoded > capacity) continue;
+    if (sequence->length() < depth) {
+      require(sequence->decode_greedy(1, depth - sequence->length()));
+    }
+    time_decode(*sequence, model, bandwidth, depth);
   }
   return 0;
 }

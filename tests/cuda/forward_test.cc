@@ -25,7 +25,7 @@ class SynthFile {
         ("refute-cuda-test-" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) +
          "-" + options.name + ".gguf");
     const auto ok = write_synthetic_model(options, path_);
-    EXPECT_TRUE(ok) << ok.error().message();
+    EXPECT_TRUE(ok) << (ok ? "" : ok.error().message());
   }
   ~SynthFile() { std::filesystem::remove(path_); }
   SynthFile(const SynthFile&) = delete;
@@ -218,6 +218,43 @@ TEST_F(CudaForward, RealLayerShapeEqualsTheCpu) {
   expect_equals_cpu(load(file.path()), 10);
 }
 
+// Decoding where the positions fill chunks of attention, more than there are blocks in a cluster,
+// and more than a block holds at a time.
+TEST_F(CudaForward, LongContextsEqualTheCpu) {
+  for (const std::size_t head_dim : {128, 256}) {
+    SynthOptions options = shape("long-context", TensorType::kQ4_K);
+    options.config.hidden_size = 256;
+    options.config.num_attention_heads = 8;
+    options.config.num_key_value_heads = 1;
+    options.config.head_dim = head_dim;
+    options.config.max_position_embeddings = 4096;
+    const SynthFile file(options);
+    const Model model = load(file.path());
+    const std::size_t length = head_dim == 128 ? 2310 : 260;
+    const auto tokens = random_tokens(length, model.config().vocab_size, 29);
+    ForwardOptions all;
+    all.logit_rows = LogitRows::kAll;
+    auto on_cpu = cpu_->open_session(model, length);
+    auto on_cuda = cuda_->open_session(model, length);
+    ASSERT_TRUE(on_cpu && on_cuda);
+    const auto expected = (*on_cpu)->forward(tokens, all);
+    ASSERT_TRUE(expected);
+    EXPECT_TRUE(same_bits((*on_cuda)->forward(tokens, all), expected)) << head_dim;
+    for (const std::size_t t : {2309, 2304, 2303, 2048, 2047, 1500, 1152, 1151, 1024, 1023,
+                                257,  256,  255,  129,  128,  127,  126,  33,   1,    0}) {
+      if (t >= length) continue;
+      ASSERT_TRUE((*on_cuda)->rollback(t));
+      (*on_cuda)->poison_unused();
+      const auto logits = (*on_cuda)->forward({&tokens[t], 1}, {});
+      ASSERT_TRUE(logits) << logits.error().message();
+      EXPECT_TRUE(
+          same_bits(*logits, Matrix<double>(1, expected->columns(),
+                                            {expected->row(t).begin(), expected->row(t).end()})))
+          << "head_dim " << head_dim << ", position " << t;
+    }
+  }
+}
+
 TEST_F(CudaForward, RepeatsWithPoisonedMemoryGiveTheSameBits) {
   const Model model = load(cuda_test::pack_path("kjv-moe-7m"));
   const auto tokens = random_tokens(24, model.config().vocab_size, 3);
@@ -356,6 +393,37 @@ TEST_F(CudaSequence, GraphHasTheKernelsThatRunWithoutItAndGivesTheSameBits) {
       EXPECT_EQ(std::memcmp(replayed->data(), fused->data(), bytes), 0) << pack << " " << t;
       EXPECT_EQ(std::memcmp(replayed->data(), plain->data(), bytes), 0) << pack << " " << t;
     }
+  }
+}
+
+// Where all layers run in one kernel, the fused kernels check it, up to contexts of which a block
+// has several chunks.
+TEST_F(CudaSequence, AllLayersInOneKernelGiveTheBitsOfTheFusedOnes) {
+  SynthOptions options = *synth_preset("qwen3-30b-a3b", 2);
+  options.name = "one-kernel";
+  const SynthFile file(options);
+  auto model = Model::load(file.path());
+  ASSERT_TRUE(model);
+  auto weights = cuda::DeviceModel::upload(*context_, *model);
+  ASSERT_TRUE(weights);
+  constexpr std::size_t kCapacity = 4300;
+  auto sequence = cuda::Sequence::create(*context_, *model, *weights, kCapacity);
+  ASSERT_TRUE(sequence);
+  if (!(*sequence)->is_persistent()) GTEST_SKIP() << "not on this device";
+  const std::size_t nodes = (*sequence)->graph_nodes();
+  EXPECT_LT(nodes, 6u);
+  ASSERT_TRUE((*sequence)->decode_greedy(1, kCapacity - 1));
+  for (const std::size_t t : {4298, 4224, 2200, 2112, 2111, 1000, 128, 127, 126, 15, 1, 0}) {
+    const auto token = static_cast<std::int32_t>(7919 * t % model->config().vocab_size);
+    (*sequence)->rollback(t);
+    (*sequence)->poison_unused();
+    const auto replayed = (*sequence)->forward({&token, 1}, {});
+    ASSERT_TRUE(replayed) << replayed.error().message();
+    (*sequence)->rollback(t);
+    (*sequence)->poison_unused();
+    const auto fused = (*sequence)->decode_without_graph(token);
+    ASSERT_TRUE(fused);
+    EXPECT_EQ(std::memcmp(replayed->data(), fused->data(), fused->size() * sizeof(float)), 0) << t;
   }
 }
 

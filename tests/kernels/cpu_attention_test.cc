@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -36,38 +37,70 @@ Cache random_cache(const AttentionShape& shape, std::size_t length, unsigned see
           halves(cpu_test::random_matrix(length, shape.key_value_size(), seed + 1).view())};
 }
 
+// The dot product in 16 lanes.
+float score_dot(std::span<const float> q, std::span<const std::uint16_t> key) {
+  std::array<float, 16> lanes{};
+  for (std::size_t c = 0; c < q.size(); ++c) {
+    lanes[c % 16] = std::fma(float_from_half(key[c]), q[c], lanes[c % 16]);
+  }
+  for (std::size_t h = 8; h > 0; h /= 2) {
+    for (std::size_t i = 0; i < h; ++i) lanes[i] += lanes[i + h];
+  }
+  return lanes[0];
+}
+
+// One chunk of positions from `first` on.
+struct Chunk {
+  float max = -std::numeric_limits<float>::max();
+  float sum = 0.0f;
+  std::vector<float> y;
+
+  Chunk(std::span<const float> q, MatrixView<const std::uint16_t> k,
+        MatrixView<const std::uint16_t> v, std::size_t offset, std::size_t first, std::size_t end)
+      : y(q.size()) {
+    const std::size_t head_dim = q.size();
+    const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    std::array<float, 128> term{};
+    for (std::size_t s = first; s < end; ++s) {
+      term[s - first] = score_dot(q, k.row(s).subspan(offset, head_dim)) * scale;
+      max = std::max(max, term[s - first]);
+    }
+    for (std::size_t s = first; s < end; ++s) term[s - first] = exp32(term[s - first] - max);
+    sum = cpu_test::halving_tree(term);
+    for (std::size_t i = 0; i < head_dim; ++i) {
+      for (std::size_t begin = first; begin < end; begin += 32) {
+        float z = 0.0f;
+        for (std::size_t s = begin; s < std::min(begin + 32, end); ++s) {
+          z = std::fma(term[s - first], float_from_half(v.row(s)[offset + i]), z);
+        }
+        y[i] = begin == first ? z : y[i] + z;
+      }
+    }
+  }
+};
+
 // The documented order, one head of one token.
 std::vector<float> textbook_head(std::span<const float> q, MatrixView<const std::uint16_t> k,
                                  MatrixView<const std::uint16_t> v, std::size_t offset,
                                  std::size_t kv_len) {
-  const std::size_t head_dim = q.size();
-  std::vector<float> term(kv_len);
-  for (std::size_t s = 0; s < kv_len; ++s) {
-    std::vector<float> key(head_dim);
-    for (std::size_t i = 0; i < head_dim; ++i) key[i] = float_from_half(k.row(s)[offset + i]);
-    term[s] = cpu_test::textbook_dot(q, key) * (1.0f / std::sqrt(static_cast<float>(head_dim)));
+  Chunk all(q, k, v, offset, 0, std::min<std::size_t>(128, kv_len));
+  for (std::size_t first = 128; first < kv_len; first += 128) {
+    const Chunk next(q, k, v, offset, first, std::min(first + 128, kv_len));
+    const float max = std::max(all.max, next.max);
+    const float a = exp32(all.max - max);
+    const float b = exp32(next.max - max);
+    all.max = max;
+    all.sum = std::fma(all.sum, a, next.sum * b);
+    for (std::size_t i = 0; i < q.size(); ++i) all.y[i] = std::fma(all.y[i], a, next.y[i] * b);
   }
-  const float max = *std::max_element(term.begin(), term.end());
-  std::array<float, 128> lanes{};
-  for (std::size_t s = 0; s < kv_len; ++s) {
-    term[s] = exp32(term[s] - max);
-    lanes[s % 128] += term[s];
-  }
-  const float denominator = cpu_test::halving_tree(lanes);
-  std::vector<float> y(head_dim, 0.0f);
-  for (std::size_t i = 0; i < head_dim; ++i) {
-    for (std::size_t s = 0; s < kv_len; ++s) {
-      y[i] = std::fma(term[s], float_from_half(v.row(s)[offset + i]), y[i]);
-    }
-    y[i] /= denominator;
-  }
-  return y;
+  for (float& value : all.y) value /= all.sum;
+  return all.y;
 }
 
 TEST(CpuAttention, FollowsTheDocumentedOrderBitForBit) {
   for (const std::size_t head_dim : {8, 24, 32, 64, 80, 128, 160}) {
     const AttentionShape shape = {4, 2, head_dim};
-    for (const std::size_t first : {0, 1, 15, 126, 127, 128, 300}) {
+    for (const std::size_t first : {0, 1, 15, 31, 126, 127, 128, 300}) {
       const std::size_t tokens = 3;
       const Cache cache = random_cache(shape, first + tokens + 2, 5);
       const Matrix<float> q = cpu_test::random_matrix(tokens, shape.query_size(), 9);
@@ -147,6 +180,25 @@ TEST(CpuAttention, SeesNothingPastItsPosition) {
     // The control: one position further the poison is seen.
     cpu::attention(context, shape, one, poisoned.k.view(), poisoned.v.view(), 5, y.view());
     for (const float value : y.flat()) EXPECT_TRUE(std::isnan(value));
+  }
+}
+
+TEST(CpuAttention, AChunkOfScoresThatOverflowWeighsNothing) {
+  const AttentionShape shape = {1, 1, 2};
+  Matrix<std::uint16_t> k(200, 2);
+  Matrix<std::uint16_t> v(200, 2);
+  for (std::size_t s = 0; s < 200; ++s) {
+    const bool overflows = s < 128;
+    k.row(s)[0] = half_from_float(overflows ? -60000.0f : 0.0f);
+    v.row(s)[0] = half_from_float(overflows ? 7.0f : 3.0f);
+    v.row(s)[1] = half_from_float(-2.0f);
+  }
+  const Matrix<float> q(1, 2, {1e38f, 0.0f});
+  for (const cpu::Context& context : cpu_test::all_contexts()) {
+    Matrix<float> y(1, 2);
+    cpu::attention(context, shape, q.view(), k.view(), v.view(), 199, y.view());
+    EXPECT_EQ(y(0, 0), 3.0f) << cpu_test::describe(context);
+    EXPECT_EQ(y(0, 1), -2.0f) << cpu_test::describe(context);
   }
 }
 

@@ -47,7 +47,8 @@ TEST(CpuContext, EveryInstructionSetHasKernelsOfItsOwn) {
       EXPECT_NE(tables[a].rope, tables[b].rope);
       EXPECT_NE(tables[a].scores, tables[b].scores);
       EXPECT_NE(tables[a].softmax_terms, tables[b].softmax_terms);
-      EXPECT_NE(tables[a].weighted_sum_f16, tables[b].weighted_sum_f16);
+      EXPECT_NE(tables[a].chunk_values, tables[b].chunk_values);
+      EXPECT_NE(tables[a].merge_chunk, tables[b].merge_chunk);
       EXPECT_NE(tables[a].weighted_sum_f32, tables[b].weighted_sum_f32);
     }
   }
