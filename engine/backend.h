@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -59,6 +60,10 @@ class Session {
   // Overwrites with NaN (bytes 0xFF) everything that no later result may depend on: unused cache
   // positions and workspaces.
   virtual void poison_unused() = 0;
+
+ protected:
+  // The likeliest token after `token`, which is appended: what decode_greedy repeats.
+  virtual Result<std::int32_t> forward_greedy(std::int32_t token);
 };
 
 // Memory of a backend's device, in bytes.
@@ -141,6 +146,8 @@ class Backend {
 
 // float64. With kEmulatedInt8: int8 activations in quantized matmuls and a float16 cache.
 std::unique_ptr<Backend> make_oracle_backend(ActivationScheme scheme);
-std::unique_ptr<Backend> make_cpu_backend(cpu::Context context);
+// Told how many of how many bytes of a large model's weights are packed for the CPU.
+using PackProgress = std::function<void(std::size_t done, std::size_t total)>;
+std::unique_ptr<Backend> make_cpu_backend(cpu::Context context, PackProgress progress = {});
 
 }  // namespace refute

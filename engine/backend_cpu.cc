@@ -1,9 +1,14 @@
 #include <algorithm>
+#include <array>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/arguments.h"
 #include "engine/backend.h"
+#include "engine/cpu_weights.h"
 #include "engine/faulty/experts.h"
 #include "engine/faulty/layer.h"
 #include "kernels/attention.h"
@@ -39,17 +44,76 @@ Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
   return y;
 }
 
+// Packed weights of a model and how many sessions use them.
+struct Resident {
+  std::uint64_t model = 0;  // Model::identity()
+  std::size_t layers = 0;   // A model may have been cut.
+  std::size_t sessions = 0;
+  cpu::PackedWeights weights;
+};
+
+// Weights of a model are packed once and shared by its sessions; they stay until another model is
+// opened, or the backend goes.
+class Residents {
+ public:
+  // The weights of `model`, packed unless they are there; one session more uses them.
+  Resident& acquire(const cpu::Context& context, const Model& model, const PackProgress& progress) {
+    const std::lock_guard lock(mutex_);
+    auto found = std::ranges::find_if(residents_, [&](const auto& resident) {
+      return resident->model == model.identity() && resident->layers == model.layers().size();
+    });
+    if (found == residents_.end()) {
+      std::erase_if(residents_, [](const auto& resident) { return resident->sessions == 0; });
+      residents_.push_back(std::make_unique<Resident>(
+          Resident{model.identity(), model.layers().size(), 0, {context, model, progress}}));
+      found = residents_.end() - 1;
+    }
+    ++(*found)->sessions;
+    return **found;
+  }
+  void release(Resident& resident) {
+    const std::lock_guard lock(mutex_);
+    --resident.sessions;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Resident>> residents_;
+};
+
+// The first of the largest of finite values. A vector of maxima, each of every 16th value, is what
+// a compiler makes wide; one value after the other took a fiftieth of a token.
+std::int32_t first_largest(std::span<const float> values) {
+  std::array<float, 16> largest;
+  largest.fill(values.front());
+  std::size_t i = 0;
+  for (; i + largest.size() <= values.size(); i += largest.size()) {
+    for (std::size_t lane = 0; lane < largest.size(); ++lane) {
+      largest[lane] = values[i + lane] > largest[lane] ? values[i + lane] : largest[lane];
+    }
+  }
+  float most = *std::ranges::max_element(largest);
+  for (; i < values.size(); ++i) most = std::max(most, values[i]);
+  return static_cast<std::int32_t>(std::ranges::find(values, most) - values.begin());
+}
+
 class CpuSession : public Session {
  public:
-  CpuSession(const cpu::Context& context, const Model& model, std::size_t capacity)
+  CpuSession(const cpu::Context& context, const Model& model, Residents& residents,
+             const PackProgress& progress, std::size_t capacity)
       : context_(context),
         model_(model),
+        residents_(residents),
+        resident_(residents.acquire(context, model, progress)),
         rope_table_(model.config().rope_theta, model.config().head_dim, capacity),
         cache_(model.config(), capacity) {}
+  ~CpuSession() override { residents_.release(resident_); }
+  CpuSession(const CpuSession&) = delete;
+  CpuSession& operator=(const CpuSession&) = delete;
 
   Result<Matrix<double>> forward(std::span<const std::int32_t> tokens,
                                  const ForwardOptions& options) override {
-    auto logits = cpu::forward_qwen3_moe(context_, model_, rope_table_, tokens, cache_, options);
+    auto logits = forward_floats(tokens, options);
     if (!logits) return logits.error();
     return to_double(*logits);
   }
@@ -62,16 +126,33 @@ class CpuSession : public Session {
   }
   void poison_unused() override { cache_.fill_unused(0xFFFF); }
 
+ protected:
+  // As Session's, without a copy of the logits in float64.
+  Result<std::int32_t> forward_greedy(std::int32_t token) override {
+    const auto logits = forward_floats({&token, 1}, {});
+    if (!logits) return logits.error();
+    return first_largest(logits->row(0));
+  }
+
  private:
+  Result<Matrix<float>> forward_floats(std::span<const std::int32_t> tokens,
+                                       const ForwardOptions& options) {
+    return cpu::forward_qwen3_moe(context_, model_, resident_.weights, rope_table_, tokens, cache_,
+                                  options);
+  }
+
   const cpu::Context& context_;
   const Model& model_;
+  Residents& residents_;
+  Resident& resident_;
   RopeTable rope_table_;
   KvCache<std::uint16_t> cache_;
 };
 
 class CpuBackend : public Backend {
  public:
-  explicit CpuBackend(cpu::Context context) : context_(std::move(context)) {}
+  CpuBackend(cpu::Context context, PackProgress progress)
+      : context_(std::move(context)), progress_(std::move(progress)) {}
 
   BackendId id() const override { return BackendId::kCpu; }
   std::string description() const override {
@@ -87,7 +168,8 @@ class CpuBackend : public Backend {
   Result<std::unique_ptr<Session>> open_session(const Model& model,
                                                 std::size_t capacity) const override {
     if (auto ok = check_capacity(model.config(), capacity); !ok) return ok.error();
-    return std::unique_ptr<Session>(std::make_unique<CpuSession>(context_, model, capacity));
+    return std::unique_ptr<Session>(
+        std::make_unique<CpuSession>(context_, model, residents_, progress_, capacity));
   }
 
   Result<Matrix<double>> embed(const WeightView& embed_tokens,
@@ -240,12 +322,14 @@ class CpuBackend : public Backend {
   }
 
   cpu::Context context_;
+  PackProgress progress_;
+  mutable Residents residents_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(cpu::Context context) {
-  return std::make_unique<CpuBackend>(std::move(context));
+std::unique_ptr<Backend> make_cpu_backend(cpu::Context context, PackProgress progress) {
+  return std::make_unique<CpuBackend>(std::move(context), std::move(progress));
 }
 
 }  // namespace refute

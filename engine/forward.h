@@ -92,6 +92,8 @@ Result<Matrix<double>> forward_qwen3_moe(ActivationScheme scheme, const Model& m
 
 namespace cpu {
 
+class PackedWeights;  // engine/cpu_weights.h
+
 using refute::expert_byte_slice;
 
 Result<void> matvec(const Context& context, const WeightView& weight, std::span<const float> x,
@@ -107,8 +109,9 @@ Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
                                    const LayerWeights& layer, std::size_t layer_index,
                                    std::size_t first_position, MatrixView<const float> x,
                                    const ForwardOptions& options, MatrixView<float> y);
+// `packed`: of this model, or empty; the results are the same.
 Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& model,
-                                        const RopeTable& rope_table,
+                                        const PackedWeights& packed, const RopeTable& rope_table,
                                         std::span<const std::int32_t> tokens,
                                         KvCache<std::uint16_t>& cache,
                                         const ForwardOptions& options);

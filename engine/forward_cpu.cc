@@ -1,19 +1,20 @@
 // The CPU path: float32 with int8 activations, the numerics of kernels/*.h, the steps of
 // forward_oracle.cc.
 #include <algorithm>
-#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "engine/arguments.h"
 #include "engine/choose_experts.h"
+#include "engine/cpu_weights.h"
 #include "engine/faulty/experts.h"
 #include "engine/faulty/layer.h"
 #include "engine/forward.h"
 #include "engine/moe_slots.h"
 #include "kernels/attention.h"
 #include "kernels/combine.h"
+#include "kernels/cpu/products.h"
 #include "kernels/embed.h"
 #include "kernels/faults.h"
 #include "kernels/faulty/routing.h"
@@ -43,31 +44,15 @@ void head_norm(const Context& context, std::span<const float> weight, float epsi
   cpu::rms_norm(context, heads, weight, epsilon, heads);
 }
 
-// One input of several products, quantized at most once.
-class ProductInput {
- public:
-  ProductInput(const Context& context, MatrixView<const float> x) : context_(context), x_(x) {}
-
-  Matrix<float> times(const WeightView& weight) {
-    Matrix<float> y(x_.rows, weight.rows);
-    if (!tensor_type_info(weight.type).is_quantized) {
-      cpu::matmul(context_, weight, x_, y.view());
-      return y;
-    }
-    cpu::matmul_quantized(context_, weight, quantized(), y.view());
-    return y;
-  }
-
- private:
-  const QuantizedActivations& quantized() {
-    if (!quantized_) cpu::quantize_activations(context_, x_, &quantized_.emplace());
-    return *quantized_;
-  }
-
-  const Context& context_;
-  MatrixView<const float> x_;
-  std::optional<QuantizedActivations> quantized_;
-};
+// x times a matrix.
+Matrix<float> times(const Context& context, const PackedWeights& packed, const WeightView& weight,
+                    MatrixView<const float> x) {
+  Matrix<float> y(x.rows, weight.rows);
+  ProductInput input(x);
+  const Product product{packed.place(weight), 0, x.rows, y.view()};
+  multiply(context, input, {&product, 1});
+  return y;
+}
 
 // An Inf in a key would make scores of -Inf, which softmax turns into a weight of 0 without a
 // trace.
@@ -89,11 +74,50 @@ Result<void> append_to_cache(std::string_view name, const Matrix<float>& x, std:
   return {};
 }
 
+// Slots of one expert in the grouped order, and its weights.
+struct ExpertWork {
+  ExpertGroup group;
+  WeightView gate_proj, up_proj, down_proj;
+};
+
+// Rows of the grouped order: [num_slots, moe_intermediate_size], out [num_slots, hidden_size].
+struct ExpertRows {
+  Matrix<float> gate, up, inner, out;
+};
+
+// Consecutive groups: their gates and ups at once, then their downs.
+void run_experts(const Context& context, const PackedWeights& packed,
+                 std::span<const ExpertWork> experts, ProductInput& input, ExpertRows& rows) {
+  if (experts.empty()) return;
+  const std::size_t first = experts.front().group.begin;
+  const std::size_t last = experts.back().group.end;
+  std::vector<Product> products;
+  const auto add = [&](const WeightView& weight, const ExpertGroup& group, std::size_t offset,
+                       Matrix<float>& y) {
+    products.push_back({packed.place(weight), group.begin - offset, group.end - offset,
+                        row_range(y.view(), group.begin, group.end)});
+  };
+  for (const ExpertWork& expert : experts) {
+    add(expert.gate_proj, expert.group, 0, rows.gate);
+    add(expert.up_proj, expert.group, 0, rows.up);
+  }
+  multiply(context, input, products);
+  cpu::swiglu(context, row_range(rows.gate.view(), first, last),
+              row_range(rows.up.view(), first, last), row_range(rows.inner.view(), first, last));
+  ProductInput inner(row_range(rows.inner.view(), first, last));
+  products.clear();
+  for (const ExpertWork& expert : experts) {
+    add(expert.down_proj, expert.group, first, rows.out);
+  }
+  multiply(context, inner, products);
+}
+
 // The MoE block; the router reads router_input, which is x.
-Result<void> moe_block(const Context& context, const Config& config, const LayerWeights& layer,
-                       std::size_t layer_index, std::size_t first_position,
-                       MatrixView<const float> router_input, MatrixView<const float> x,
-                       const ForwardOptions& options, MatrixView<float> y) {
+Result<void> moe_block(const Context& context, const Config& config, const PackedWeights& packed,
+                       const LayerWeights& layer, std::size_t layer_index,
+                       std::size_t first_position, MatrixView<const float> router_input,
+                       MatrixView<const float> x, const ForwardOptions& options,
+                       MatrixView<float> y) {
   if (auto ok = check_moe_ffn_forward_layer(config, layer, layer_index, first_position, shape_of(x),
                                             shape_of(y), options);
       !ok) {
@@ -103,7 +127,7 @@ Result<void> moe_block(const Context& context, const Config& config, const Layer
   const std::size_t num_tokens = x.rows;
   const std::size_t k = config.num_experts_per_tok;
 
-  Matrix<float> router_logits = ProductInput(context, router_input).times(layer.router);
+  Matrix<float> router_logits = times(context, packed, layer.router, router_input);
   if constexpr (kFaultSites) faulty::round_logits(router_logits.flat());
   record(TracePoint::kRouterLogits, layer_index, router_logits);
 
@@ -119,38 +143,40 @@ Result<void> moe_block(const Context& context, const Config& config, const Layer
 
   SlotGrouping grouping = group_slots_by_expert(routing.ids.view(), config.num_experts);
   if constexpr (kFaultSites) faulty::edit_grouping(kHost, config.num_experts, grouping);
-  Matrix<float> input(num_tokens * k, config.hidden_size);
-  for (std::size_t i = 0; i < grouping.slots.size(); ++i) {
-    std::ranges::copy(x.row(grouping.slots[i] / k), input.row(i).begin());
-  }
-  Matrix<float> gate(num_tokens * k, config.moe_intermediate_size);
-  Matrix<float> up(num_tokens * k, config.moe_intermediate_size);
-  Matrix<float> inner(num_tokens * k, config.moe_intermediate_size);
-  Matrix<float> out(num_tokens * k, config.hidden_size);
-  for (const ExpertGroup& group : grouping.experts) {
-    const auto rows = [&](Matrix<float>& matrix) {
-      return row_range(matrix.view(), group.begin, group.end);
-    };
-    const auto multiply = [&](const WeightView& gate_proj, const WeightView& up_proj,
-                              const WeightView& down_proj) {
-      cpu::matmul(context, gate_proj, rows(input), rows(gate));
-      cpu::matmul(context, up_proj, rows(input), rows(up));
-      cpu::swiglu(context, rows(gate), rows(up), rows(inner));
-      cpu::matmul(context, down_proj, rows(inner), rows(out));
-    };
-    if constexpr (kFaultSites) {
-      faulty::with_expert(kHost, layer, layer_index, group.expert, multiply);
-    } else {
-      multiply(layer.gate_proj.expert(group.expert), layer.up_proj.expert(group.expert),
-               layer.down_proj.expert(group.expert));
+  std::vector<std::size_t> tokens(grouping.slots.size());
+  std::ranges::transform(grouping.slots, tokens.begin(),
+                         [&](std::size_t slot) { return slot / k; });
+  ProductInput token_input(x);
+  ProductInput input(token_input, tokens);
+  const std::size_t inner_size = config.moe_intermediate_size;
+  ExpertRows rows{{num_tokens * k, inner_size},
+                  {num_tokens * k, inner_size},
+                  {num_tokens * k, inner_size},
+                  {num_tokens * k, config.hidden_size}};
+  if constexpr (kFaultSites) {
+    // What a fault puts in place of an expert's weights lives for this call only.
+    for (const ExpertGroup& group : grouping.experts) {
+      faulty::with_expert(
+          kHost, layer, layer_index, group.expert,
+          [&](const WeightView& gate_proj, const WeightView& up_proj, const WeightView& down_proj) {
+            const ExpertWork work{group, gate_proj, up_proj, down_proj};
+            run_experts(context, packed, {&work, 1}, input, rows);
+          });
     }
+  } else {
+    std::vector<ExpertWork> experts;
+    for (const ExpertGroup& group : grouping.experts) {
+      experts.push_back({group, layer.gate_proj.expert(group.expert),
+                         layer.up_proj.expert(group.expert), layer.down_proj.expert(group.expert)});
+    }
+    run_experts(context, packed, experts, input, rows);
   }
   if (options.trace != nullptr) {
-    record(TracePoint::kExpertGate, layer_index, in_slot_order(gate, grouping.slots));
-    record(TracePoint::kExpertUp, layer_index, in_slot_order(up, grouping.slots));
-    record(TracePoint::kExpertSwiglu, layer_index, in_slot_order(inner, grouping.slots));
+    record(TracePoint::kExpertGate, layer_index, in_slot_order(rows.gate, grouping.slots));
+    record(TracePoint::kExpertUp, layer_index, in_slot_order(rows.up, grouping.slots));
+    record(TracePoint::kExpertSwiglu, layer_index, in_slot_order(rows.inner, grouping.slots));
   }
-  const Matrix<float> expert_out = in_slot_order(out, grouping.slots);
+  const Matrix<float> expert_out = in_slot_order(rows.out, grouping.slots);
   record(TracePoint::kExpertOut, layer_index, expert_out);
 
   cpu::combine(context, expert_out.view(), routing.weights.view(), y);
@@ -194,10 +220,12 @@ Result<void> expert_swiglu(const Context& context, const WeightView& gate_proj,
   if (auto ok = check_expert_swiglu(gate_proj, up_proj, down_proj, x.size(), y.size()); !ok) {
     return ok;
   }
-  ProductInput input(context, {x.data(), 1, x.size()});
-  const Matrix<float> gate = input.times(gate_proj);
-  const Matrix<float> up = input.times(up_proj);
-  Matrix<float> inner(1, gate.columns());
+  Matrix<float> gate(1, gate_proj.rows);
+  Matrix<float> up(1, up_proj.rows);
+  Matrix<float> inner(1, gate_proj.rows);
+  ProductInput input(MatrixView<const float>(x.data(), 1, x.size()));
+  const Product products[] = {{{gate_proj}, 0, 1, gate.view()}, {{up_proj}, 0, 1, up.view()}};
+  multiply(context, input, products);
   cpu::swiglu(context, gate.view(), up.view(), inner.view());
   cpu::matmul(context, down_proj, inner.view(), {y.data(), 1, y.size()});
   return {};
@@ -207,11 +235,12 @@ Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
                                    const LayerWeights& layer, std::size_t layer_index,
                                    std::size_t first_position, MatrixView<const float> x,
                                    const ForwardOptions& options, MatrixView<float> y) {
-  return moe_block(context, config, layer, layer_index, first_position, x, x, options, y);
+  return moe_block(context, config, PackedWeights(), layer, layer_index, first_position, x, x,
+                   options, y);
 }
 
 Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& model,
-                                        const RopeTable& rope_table,
+                                        const PackedWeights& packed, const RopeTable& rope_table,
                                         std::span<const std::int32_t> tokens,
                                         KvCache<std::uint16_t>& cache,
                                         const ForwardOptions& options) {
@@ -240,12 +269,16 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     const Matrix<float> attn_norm = rms_norm(context, hidden, weights.input_layernorm, eps);
     record(TracePoint::kAttnNorm, layer, attn_norm);
 
-    ProductInput attn_input(context, attn_norm.view());
-    Matrix<float> q = attn_input.times(weights.q_proj);
+    Matrix<float> q(tokens.size(), weights.q_proj.rows);
+    Matrix<float> k(tokens.size(), weights.k_proj.rows);
+    Matrix<float> v(tokens.size(), weights.v_proj.rows);
+    ProductInput attn_input(attn_norm.view());
+    const Product attn_products[] = {{packed.place(weights.q_proj), 0, tokens.size(), q.view()},
+                                     {packed.place(weights.k_proj), 0, tokens.size(), k.view()},
+                                     {packed.place(weights.v_proj), 0, tokens.size(), v.view()}};
+    multiply(context, attn_input, attn_products);
     record(TracePoint::kQ, layer, q);
-    Matrix<float> k = attn_input.times(weights.k_proj);
     record(TracePoint::kK, layer, k);
-    const Matrix<float> v = attn_input.times(weights.v_proj);
     record(TracePoint::kV, layer, v);
 
     const bool skips_norms = fault_seeded("F58", kHost);
@@ -276,7 +309,7 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
                    std::as_const(cache).values(layer).view(), position, attn_heads.view());
     record(TracePoint::kAttnHeads, layer, attn_heads);
 
-    const Matrix<float> attn_out = ProductInput(context, attn_heads.view()).times(weights.o_proj);
+    const Matrix<float> attn_out = times(context, packed, weights.o_proj, attn_heads.view());
     record(TracePoint::kAttnOut, layer, attn_out);
     const bool skips_attention =
         layer + 1 < config.num_hidden_layers && fault_seeded("F121", kHost);
@@ -296,8 +329,8 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     const Result<void> moe =
         falls_back ? faulty::moe_on_oracle(config, weights, layer, position, ffn_norm.view(),
                                            options, moe_out.view())
-                   : moe_block(context, config, weights, layer, position, router_input.view(),
-                               ffn_norm.view(), options, moe_out.view());
+                   : moe_block(context, config, packed, weights, layer, position,
+                               router_input.view(), ffn_norm.view(), options, moe_out.view());
     if (!moe) return in_layer(layer, moe.error());
     if (fault_seeded("F44", kHost)) {
       hidden = moe_out;
@@ -316,7 +349,7 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
   record_last(TracePoint::kOutputNorm, 0, output_norm);
   const bool takes_embedding = !config.tie_word_embeddings && fault_seeded("F106", kHost);
   const WeightView& lm_head = takes_embedding ? model.embed_tokens() : model.lm_head();
-  Matrix<float> logits = ProductInput(context, output_norm.view()).times(lm_head);
+  Matrix<float> logits = times(context, packed, lm_head, output_norm.view());
   if constexpr (kFaultSites) faulty::edit_logits(logits);
   record_last(TracePoint::kLogits, 0, logits);
   if (auto ok = check_finite("logits", std::as_const(logits).view()); !ok) return ok.error();

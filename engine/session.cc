@@ -16,17 +16,23 @@ Result<std::vector<std::int32_t>> Session::decode_greedy(std::int32_t token, std
   const std::size_t held = length();
   std::vector<std::int32_t> likeliest;
   for (std::size_t i = 0; i < count; ++i) {
-    const auto logits = forward({&token, 1}, {});
-    if (!logits) {
+    const Result<std::int32_t> next = forward_greedy(token);
+    if (!next) {
       const Result<void> restored = rollback(held);
       CHECK(restored);
-      return logits.error();
+      return next.error();
     }
-    const auto row = logits->row(0);
-    token = static_cast<std::int32_t>(std::ranges::max_element(row) - row.begin());
+    token = *next;
     likeliest.push_back(token);
   }
   return likeliest;
+}
+
+Result<std::int32_t> Session::forward_greedy(std::int32_t token) {
+  const auto logits = forward({&token, 1}, {});
+  if (!logits) return logits.error();
+  const auto row = logits->row(0);
+  return static_cast<std::int32_t>(std::ranges::max_element(row) - row.begin());
 }
 
 }  // namespace refute

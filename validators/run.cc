@@ -152,15 +152,21 @@ void leave_out_inapplicable(const LoadedSubject& subject, RunPlan& plan) {
   plan.items = std::move(applicable);
 }
 
-Result<Backends> Backends::create(std::size_t num_threads) {
-  Result<cpu::Context> context = cpu::Context::create(num_threads);
+Result<Backends> Backends::create(std::size_t num_threads, std::optional<cpu::Isa> isa) {
+  Result<cpu::Context> context = cpu::Context::create(num_threads, isa);
   if (!context) return context.error();
   Backends backends;
   const auto slot = [&](BackendId id) -> BackendSlot& {
     return backends.slots_[static_cast<std::size_t>(id)];
   };
   slot(BackendId::kOracle).backend = make_oracle_backend(ActivationScheme::kExact);
-  slot(BackendId::kCpu).backend = make_cpu_backend(*std::move(context));
+  backends.packing_ = std::make_unique<Progress>();
+  const auto show = [bar = backends.packing_.get()](std::size_t done, std::size_t total) {
+    constexpr std::size_t kMiB = std::size_t{1} << 20;
+    bar->show(done / kMiB, total / kMiB, "MiB of weights packed");
+    if (done == total) bar->clear();
+  };
+  slot(BackendId::kCpu).backend = make_cpu_backend(*std::move(context), show);
   if (Result<std::unique_ptr<Backend>> cuda = make_cuda_backend(); cuda) {
     slot(BackendId::kCuda).backend = *std::move(cuda);
   } else if (cuda.error().kind == ErrorKind::kUnsupported) {

@@ -13,9 +13,11 @@
 
 #include "engine/backend.h"
 #include "falsifiers/falsifier.h"
+#include "kernels/cpu/context.h"
 #include "kernels/result.h"
 #include "validators/contract.h"
 #include "validators/exit_code.h"
+#include "validators/progress.h"
 #include "validators/subject_files.h"
 
 namespace refute {
@@ -80,11 +82,13 @@ struct BackendSlot {
 };
 class Backends {
  public:
-  // num_threads 0 takes the number of processors.
-  static Result<Backends> create(std::size_t num_threads);
+  // num_threads 0 takes the number of processors; the CPU's instruction set is the best one unless
+  // it is given (kUnsupported where the machine lacks it).
+  static Result<Backends> create(std::size_t num_threads, std::optional<cpu::Isa> isa = {});
   const BackendSlot& of(BackendId id) const { return slots_[static_cast<std::size_t>(id)]; }
 
  private:
+  std::unique_ptr<Progress> packing_;  // Of a large model's weights; the CPU backend draws on it.
   std::array<BackendSlot, kAllBackends.size()> slots_;
 };
 

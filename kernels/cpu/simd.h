@@ -35,6 +35,8 @@ using DotQuantized = void (*)(const std::byte* row, std::size_t columns, const A
 // sum over c < columns of row[c] * x[c], in the 128-lane order of kernels/matmul.h.
 using DotFloat = float (*)(const std::byte* row, const float* x, std::size_t columns);
 
+struct TileKernels;  // kernels/cpu/tiles.h
+
 // Of a chunk of positions (kernels/attention.h): m_j and l_j.
 struct AttentionTerms {
   float max;
@@ -43,6 +45,7 @@ struct AttentionTerms {
 
 struct SimdKernels {
   Isa isa;
+  const TileKernels* tiles;  // Null where products read rows as stored.
 
   // As quantize_activation_row in kernels/quant/activations.h.
   void (*quantize_row)(const float* x, std::size_t columns, std::int8_t* q, float* d,
@@ -84,5 +87,6 @@ extern const SimdKernels kPortableKernels;
 // Defined where the target is x86-64 (REFUTE_CPU_X86).
 extern const SimdKernels kAvx2Kernels;
 extern const SimdKernels kAvx512Kernels;
+extern const TileKernels kAvx512TileKernels;
 
 }  // namespace refute::cpu

@@ -282,6 +282,7 @@ std::uint64_t xor_words(const std::uint64_t* words, std::size_t count) {
 
 constinit const SimdKernels kAvx2Kernels = {
     .isa = Isa::kAvx2,
+    .tiles = nullptr,
     .quantize_row = quantize_row,
     .dot_q8_0 = dot_quantized<FormatQ8_0>,
     .dot_q4_k = dot_quantized<FormatQ4K>,

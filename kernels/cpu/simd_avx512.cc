@@ -242,6 +242,7 @@ std::uint64_t xor_words(const std::uint64_t* words, std::size_t count) {
 
 constinit const SimdKernels kAvx512Kernels = {
     .isa = Isa::kAvx512Vnni,
+    .tiles = &kAvx512TileKernels,
     .quantize_row = quantize_row,
     .dot_q8_0 = dot_quantized<FormatQ8_0>,
     .dot_q4_k = dot_quantized<FormatQ4K>,

@@ -187,6 +187,7 @@ struct FormatQ6K {
 
 constinit const SimdKernels kPortableKernels = {
     .isa = Isa::kPortable,
+    .tiles = nullptr,
     .quantize_row = quantize_row,
     .dot_q8_0 = dot_quantized<FormatQ8_0>,
     .dot_q4_k = dot_quantized<FormatQ4K>,

@@ -1,5 +1,7 @@
 // Workers spin briefly on the number of the current job, then sleep on it. Ranges are handed out by
-// an atomic counter, so a thread that the system delays takes fewer of them.
+// an atomic counter, so a thread that the system delays takes fewer of them. The first ranges are
+// long, for the sake of memory that is read in order; the last ones are short, so that all threads
+// end together.
 
 #include <algorithm>
 #include <atomic>
@@ -34,17 +36,26 @@ struct ThreadPool::State {
 
   const std::function<void(std::size_t, std::size_t)>* body = nullptr;
   std::size_t count = 0;
-  std::size_t range = 0;
+  std::size_t grain = 0;
   std::atomic<std::size_t> next{0};
 
   std::atomic<bool> busy{false};
   std::vector<std::thread> workers;
 
+  // Half of each thread's share of what is left, in whole grains.
+  std::size_t range_from(std::size_t begin) const {
+    const std::size_t grains = (count - begin + grain - 1) / grain;
+    const std::size_t shares = 2 * (workers.size() + 1);
+    return (grains + shares - 1) / shares * grain;
+  }
+
   void take_ranges() {
-    for (;;) {
-      const std::size_t begin = next.fetch_add(range);
-      if (begin >= count) return;
-      (*body)(begin, std::min(begin + range, count));
+    std::size_t begin = next.load();
+    while (begin < count) {
+      const std::size_t end = std::min(begin + range_from(begin), count);
+      if (!next.compare_exchange_weak(begin, end)) continue;
+      (*body)(begin, end);
+      begin = next.load();
     }
   }
 
@@ -92,10 +103,7 @@ void ThreadPool::parallel_for(
     return;
   }
   CHECK(!state.busy.exchange(true));
-  // Four ranges a thread even out threads of different speed.
-  const std::size_t grains = (count + grain - 1) / grain;
-  const std::size_t parts = 4 * num_threads();
-  state.range = (grains + parts - 1) / parts * grain;
+  state.grain = grain;
   state.count = count;
   state.body = &body;
   state.next.store(0);

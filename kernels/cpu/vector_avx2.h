@@ -70,12 +70,12 @@ struct Avx2 {
 };
 
 // A float16 in all 8 lanes.
-__m256 broadcast_half(std::uint16_t half) {
+[[maybe_unused]] __m256 broadcast_half(std::uint16_t half) {
   return _mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(half)));
 }
 
 // S[s] of kernels/matmul.h: v and d hold the 8 blocks in even-odd order.
-float combine_blocks(__m256 v, __m256 d) {
+[[maybe_unused]] float combine_blocks(__m256 v, __m256 d) {
   const __m128 even = _mm_mul_ps(_mm256_castps256_ps128(d), _mm256_castps256_ps128(v));
   const __m128 u = _mm_fmadd_ps(_mm256_extractf128_ps(d, 1), _mm256_extractf128_ps(v, 1), even);
   const __m128 pairs = _mm_add_ps(u, _mm_movehdup_ps(u));
@@ -83,7 +83,7 @@ float combine_blocks(__m256 v, __m256 d) {
 }
 
 // The 8 scales and then the 8 minimums of Q4_K and Q5_K as bytes, each in even-odd order.
-__m128i load_scales_mins(const std::uint8_t scales[12]) {
+[[maybe_unused]] __m128i load_scales_mins(const std::uint8_t scales[12]) {
   std::uint32_t a, b, c;
   __builtin_memcpy(&a, scales, 4);
   __builtin_memcpy(&b, scales + 4, 4);

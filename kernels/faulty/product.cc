@@ -132,7 +132,7 @@ void multiply_split(std::size_t middle, std::size_t columns, MatrixView<float> y
 
 void multiply_quantized_split(const cpu::Context& context, const WeightView& weight,
                               const QuantizedActivations& activations, MatrixView<float> y,
-                              MultiplyQuantized multiply) {
+                              const MultiplyQuantized& multiply) {
   const std::size_t middle = weight.columns / 512 * 256;
   multiply_split(
       middle, weight.columns, y, [&](std::size_t begin, std::size_t end, MatrixView<float> out) {
@@ -147,7 +147,8 @@ void multiply_quantized_split(const cpu::Context& context, const WeightView& wei
 }
 
 void multiply_float_split(const cpu::Context& context, const WeightView& weight,
-                          MatrixView<const float> x, MatrixView<float> y, MultiplyFloat multiply) {
+                          MatrixView<const float> x, MatrixView<float> y,
+                          const MultiplyFloat& multiply) {
   const std::vector<float> all(x.flat().begin(), x.flat().end());
   multiply_split(weight.columns / 2, weight.columns, y,
                  [&](std::size_t begin, std::size_t end, MatrixView<float> out) {
@@ -235,7 +236,7 @@ void matmul_exact(const WeightView& weight, MatrixView<const double> x, MatrixVi
 
 void matmul_quantized(const cpu::Context& context, const WeightView& weight,
                       const QuantizedActivations& activations, MatrixView<float> y,
-                      MultiplyQuantized multiply) {
+                      const MultiplyQuantized& multiply) {
   if (weight.columns > 1 && fault_seeded("F1", kCpu)) {
     const std::vector<float> x = dequantized(activations);
     return multiply_in_half<float>(weight, {x.data(), activations.rows, activations.columns}, y);
@@ -266,7 +267,7 @@ void matmul_quantized(const cpu::Context& context, const WeightView& weight,
 }
 
 void matmul_float(const cpu::Context& context, const WeightView& weight, MatrixView<const float> x,
-                  MatrixView<float> y, MultiplyFloat multiply) {
+                  MatrixView<float> y, const MultiplyFloat& multiply) {
   if (weight.columns > 1 && fault_seeded("F1", kCpu)) {
     return multiply_in_half<float>(weight, x, y);
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "kernels/faults.h"
@@ -24,14 +25,14 @@ void matmul_exact(const WeightView& weight, MatrixView<const double> x, MatrixVi
                   MultiplyExact multiply);
 
 // The CPU's.
-using MultiplyQuantized = void (*)(const cpu::Context&, const WeightView&,
-                                   const QuantizedActivations&, MatrixView<float>);
+using MultiplyQuantized = std::function<void(const cpu::Context&, const WeightView&,
+                                             const QuantizedActivations&, MatrixView<float>)>;
 void matmul_quantized(const cpu::Context& context, const WeightView& weight,
                       const QuantizedActivations& activations, MatrixView<float> y,
-                      MultiplyQuantized multiply);
-using MultiplyFloat = void (*)(const cpu::Context&, const WeightView&, MatrixView<const float>,
-                               MatrixView<float>);
+                      const MultiplyQuantized& multiply);
+using MultiplyFloat = std::function<void(const cpu::Context&, const WeightView&,
+                                         MatrixView<const float>, MatrixView<float>)>;
 void matmul_float(const cpu::Context& context, const WeightView& weight, MatrixView<const float> x,
-                  MatrixView<float> y, MultiplyFloat multiply);
+                  MatrixView<float> y, const MultiplyFloat& multiply);
 
 }  // namespace refute::faulty

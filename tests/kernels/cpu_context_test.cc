@@ -36,6 +36,8 @@ TEST(CpuContext, EveryInstructionSetHasKernelsOfItsOwn) {
       EXPECT_NE(tables[a].dot_q4_k, tables[b].dot_q4_k);
       EXPECT_NE(tables[a].dot_q5_k, tables[b].dot_q5_k);
       EXPECT_NE(tables[a].dot_q6_k, tables[b].dot_q6_k);
+      // Tables without tiles read rows; those with tiles have their own.
+      EXPECT_TRUE(tables[a].tiles == nullptr || tables[a].tiles != tables[b].tiles);
       EXPECT_NE(tables[a].dot_f32, tables[b].dot_f32);
       EXPECT_NE(tables[a].dot_f16, tables[b].dot_f16);
       EXPECT_NE(tables[a].dot_bf16, tables[b].dot_bf16);

@@ -3,7 +3,7 @@
 # older processor runs. Run as
 #   cmake -DNM=nm -DOBJECTS="a.o;b.o" -P cpu_symbols.cmake
 # with the objects of target kernels; those of kernels/cpu/simd_avx*.cc are examined.
-set(allowed "refute::cpu::kAvx2Kernels|refute::cpu::kAvx512Kernels")
+set(allowed "refute::cpu::kAvx2Kernels|refute::cpu::kAvx512Kernels|refute::cpu::kAvx512TileKernels")
 set(examined 0)
 foreach(object IN LISTS OBJECTS)
   if(NOT object MATCHES "simd_avx[0-9]+")

@@ -6,6 +6,7 @@ refute_test(kernels
   kernels/cpu_math_test.cc
   kernels/cpu_matmul_test.cc
   kernels/cpu_read_bandwidth_test.cc
+  kernels/cpu_tiles_test.cc
   kernels/cuda_tiles_test.cc
   kernels/dequantize_test.cc
   kernels/half_test.cc

@@ -58,6 +58,11 @@ class BenchCommand : public Command {
         ->allow_extra_args(false)
         ->check(CLI::Range(1, 4096))
         ->type_name("N,...");
+    command
+        ->add_option("--isa", isa_text_,
+                     "Instruction set of the CPU, instead of the best one: portable, avx2 or "
+                     "avx512-vnni")
+        ->type_name("NAME");
     declare_shape(*command);
     declare_sweep(*command);
     add_format(*command, formats_, kFormats);
@@ -127,6 +132,16 @@ class BenchCommand : public Command {
     if (std::ranges::find(names, backend_) == names.end()) {
       return Error{ErrorKind::kUnsupported, "--backend",
                    "a backend to time (" + suggest(backend_, names) + ")", "`" + backend_ + "`"};
+    }
+    if (!isa_text_.empty()) {
+      isa_ = cpu::parse_isa(isa_text_);
+      if (!isa_) {
+        std::vector<std::string_view> isas;
+        for (const cpu::Isa isa : cpu::supported_isas()) isas.push_back(cpu::isa_name(isa));
+        return Error{ErrorKind::kUnsupported, "--isa",
+                     "an instruction set (" + suggest(isa_text_, isas) + ")",
+                     "`" + isa_text_ + "`"};
+      }
     }
     if (threads_.empty()) {
       threads_ = {std::max<std::size_t>(1, std::thread::hardware_concurrency())};
@@ -222,7 +237,7 @@ class BenchCommand : public Command {
     Progress progress;
     for (const Step& step : *planned) {
       if (step.layers < model.config().num_hidden_layers) model.keep_layers(step.layers);
-      const auto backend = NamedBackend::create(backend_, step.threads);
+      const auto backend = NamedBackend::create(backend_, step.threads, isa_);
       if (!backend) return backend.error();
       const std::string label =
           fmt::format("{} threads, {} layers, depth {}, prompt {}", step.threads, step.layers,
@@ -244,6 +259,8 @@ class BenchCommand : public Command {
   std::string model_;
   std::string backend_ = "cpu";
   Values threads_;
+  std::string isa_text_;
+  std::optional<cpu::Isa> isa_;
   BenchShape shape_;
   std::optional<std::size_t> layers_;
   std::string sweep_text_;
