@@ -204,20 +204,21 @@ void for_each_row(std::size_t groups, std::size_t super_blocks, Row* rows, Tile*
   }
 }
 
-template <typename Format>
-void repack(std::size_t groups, std::size_t super_blocks, const std::byte* rows, std::byte* tiles) {
-  for_each_row<Format>(groups, super_blocks, rows, tiles,
-                       [](const std::byte* from, std::size_t r, std::byte* tile) {
-                         Format::to_tile(from, r, reinterpret_cast<std::uint8_t*>(tile));
-                       });
-}
-
-template <typename Format>
-void unpack(std::size_t groups, std::size_t super_blocks, const std::byte* tiles, std::byte* rows) {
-  for_each_row<Format>(groups, super_blocks, rows, tiles,
-                       [](std::byte* to, std::size_t r, const std::byte* tile) {
-                         Format::from_tile(reinterpret_cast<const std::uint8_t*>(tile), r, to);
-                       });
+// Calls visit.operator()<Format>() for a quantized type.
+template <typename Visit>
+void with_format(TensorType type, const Visit& visit) {
+  switch (type) {
+    case TensorType::kQ8_0:
+      return visit.template operator()<FormatQ8_0>();
+    case TensorType::kQ4_K:
+      return visit.template operator()<FormatQ4K>();
+    case TensorType::kQ5_K:
+      return visit.template operator()<FormatQ5K>();
+    case TensorType::kQ6_K:
+      return visit.template operator()<FormatQ6K>();
+    default:
+      CHECK(false);
+  }
 }
 
 // The rows that become tiles.
@@ -234,25 +235,13 @@ bool has_tiles(TensorType type, std::size_t columns) {
 void repack_rows(TensorType type, std::size_t num_rows, std::size_t columns, const std::byte* rows,
                  std::byte* tiles) {
   const std::size_t tiled = tiled_rows(type, num_rows, columns);
-  const std::size_t groups = tiled / kTileRows;
-  const std::size_t super_blocks = columns / kTileColumns;
   if (tiled > 0) {
-    switch (type) {
-      case TensorType::kQ8_0:
-        repack<FormatQ8_0>(groups, super_blocks, rows, tiles);
-        break;
-      case TensorType::kQ4_K:
-        repack<FormatQ4K>(groups, super_blocks, rows, tiles);
-        break;
-      case TensorType::kQ5_K:
-        repack<FormatQ5K>(groups, super_blocks, rows, tiles);
-        break;
-      case TensorType::kQ6_K:
-        repack<FormatQ6K>(groups, super_blocks, rows, tiles);
-        break;
-      default:
-        CHECK(false);
-    }
+    with_format(type, [&]<typename Format>() {
+      for_each_row<Format>(tiled / kTileRows, columns / kTileColumns, rows, tiles,
+                           [](const std::byte* from, std::size_t r, std::byte* tile) {
+                             Format::to_tile(from, r, reinterpret_cast<std::uint8_t*>(tile));
+                           });
+    });
   }
   const std::size_t done = tiled * row_bytes(type, columns);
   std::memcpy(tiles + done, rows + done, (num_rows - tiled) * row_bytes(type, columns));
@@ -261,25 +250,13 @@ void repack_rows(TensorType type, std::size_t num_rows, std::size_t columns, con
 void unpack_rows(TensorType type, std::size_t num_rows, std::size_t columns, const std::byte* tiles,
                  std::byte* rows) {
   const std::size_t tiled = tiled_rows(type, num_rows, columns);
-  const std::size_t groups = tiled / kTileRows;
-  const std::size_t super_blocks = columns / kTileColumns;
   if (tiled > 0) {
-    switch (type) {
-      case TensorType::kQ8_0:
-        unpack<FormatQ8_0>(groups, super_blocks, tiles, rows);
-        break;
-      case TensorType::kQ4_K:
-        unpack<FormatQ4K>(groups, super_blocks, tiles, rows);
-        break;
-      case TensorType::kQ5_K:
-        unpack<FormatQ5K>(groups, super_blocks, tiles, rows);
-        break;
-      case TensorType::kQ6_K:
-        unpack<FormatQ6K>(groups, super_blocks, tiles, rows);
-        break;
-      default:
-        CHECK(false);
-    }
+    with_format(type, [&]<typename Format>() {
+      for_each_row<Format>(tiled / kTileRows, columns / kTileColumns, rows, tiles,
+                           [](std::byte* to, std::size_t r, const std::byte* tile) {
+                             Format::from_tile(reinterpret_cast<const std::uint8_t*>(tile), r, to);
+                           });
+    });
   }
   const std::size_t done = tiled * row_bytes(type, columns);
   std::memcpy(rows + done, tiles + done, (num_rows - tiled) * row_bytes(type, columns));

@@ -426,35 +426,43 @@ TEST_F(CudaSequence, GraphHasTheKernelsThatRunWithoutItAndGivesTheSameBits) {
   }
 }
 
-// Where all layers run in one kernel, the fused kernels check it, up to contexts of which a block
-// has several chunks.
-TEST_F(CudaSequence, AllLayersInOneKernelGiveTheBitsOfTheFusedOnes) {
-  SynthOptions options = *synth_preset("qwen3-30b-a3b", 2);
-  options.name = "one-kernel";
-  const SynthFile file(options);
-  auto model = Model::load(file.path());
-  ASSERT_TRUE(model);
-  auto weights = cuda::DeviceModel::upload(*context_, *model);
-  ASSERT_TRUE(weights);
-  constexpr std::size_t kCapacity = 4300;
-  auto sequence = cuda::Sequence::create(*context_, *model, *weights, kCapacity);
-  ASSERT_TRUE(sequence);
-  if (!(*sequence)->is_persistent()) GTEST_SKIP() << "not on this device";
-  const std::size_t nodes = (*sequence)->graph_nodes();
-  EXPECT_LT(nodes, 6u);
-  ASSERT_TRUE((*sequence)->decode_greedy(1, kCapacity - 1));
-  for (const std::size_t t : {4298, 4224, 2200, 2112, 2111, 1000, 128, 127, 126, 15, 1, 0}) {
-    const auto token = static_cast<std::int32_t>(7919 * t % model->config().vocab_size);
-    (*sequence)->rollback(t);
-    (*sequence)->poison_unused();
-    const auto replayed = (*sequence)->forward({&token, 1}, {});
-    ASSERT_TRUE(replayed) << replayed.error().message();
-    (*sequence)->rollback(t);
-    (*sequence)->poison_unused();
-    const auto fused = (*sequence)->decode_without_graph(token);
-    ASSERT_TRUE(fused);
-    EXPECT_EQ(std::memcmp(replayed->data(), fused->data(), fused->size() * sizeof(float)), 0) << t;
+// Where all layers run in one kernel, the fused kernels check it.
+class CudaOneKernel : public CudaSequence {
+ protected:
+  void expect_same_bits(std::size_t capacity, const std::vector<std::size_t>& positions) {
+    SynthOptions options = *synth_preset("qwen3-30b-a3b", 2);
+    options.name = "one-kernel";
+    const SynthFile file(options);
+    auto model = Model::load(file.path());
+    ASSERT_TRUE(model);
+    auto weights = cuda::DeviceModel::upload(*context_, *model);
+    ASSERT_TRUE(weights);
+    auto sequence = cuda::Sequence::create(*context_, *model, *weights, capacity);
+    ASSERT_TRUE(sequence);
+    if (!(*sequence)->is_persistent()) GTEST_SKIP() << "not on this device";
+    EXPECT_LT((*sequence)->graph_nodes(), 6u);
+    ASSERT_TRUE((*sequence)->decode_greedy(1, capacity - 1));
+    for (const std::size_t t : positions) {
+      const auto token = static_cast<std::int32_t>(7919 * t % model->config().vocab_size);
+      (*sequence)->rollback(t);
+      (*sequence)->poison_unused();
+      const auto replayed = (*sequence)->forward({&token, 1}, {});
+      ASSERT_TRUE(replayed) << replayed.error().message();
+      (*sequence)->rollback(t);
+      (*sequence)->poison_unused();
+      const auto fused = (*sequence)->decode_without_graph(token);
+      ASSERT_TRUE(fused);
+      EXPECT_EQ(std::memcmp(replayed->data(), fused->data(), fused->size() * sizeof(float)), 0)
+          << t;
+    }
   }
+};
+
+TEST_F(CudaOneKernel, GivesTheBitsOfTheFusedKernels) { expect_same_bits(4, {2, 1, 0}); }
+
+// Contexts of which a block has several chunks.
+TEST_F(CudaOneKernel, GivesTheirBitsInLongContexts) {
+  expect_same_bits(4300, {4298, 4224, 2200, 2112, 2111, 1000, 128, 127, 126, 15});
 }
 
 // A longer call reallocates the plain path's buffers: the graph must not notice.
