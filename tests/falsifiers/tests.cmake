@@ -9,3 +9,7 @@ refute_test(falsifiers
   ${REFUTE_MODEL_FALSIFIER_TESTS}
 )
 target_link_libraries(falsifiers_tests PRIVATE falsifiers rapidcheck)
+# gcc 12 at -O1 takes the destructor of a Result that is never an error for one of a string on the stack.
+set_source_files_properties(
+  falsifiers/stage_replay_test.cc falsifiers/trace_comparison_test.cc falsifiers/traced_run_test.cc
+  PROPERTIES COMPILE_OPTIONS -Wno-free-nonheap-object)
