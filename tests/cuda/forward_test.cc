@@ -1,6 +1,7 @@
 // The CUDA forward pass against the CPU's: every trace point and the logits, bit for bit, however
 // the tokens are cut into calls; and the fused, the plain and the replayed path against each other.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <vector>
@@ -20,10 +21,8 @@ using cuda_test::same_bits;
 class SynthFile {
  public:
   explicit SynthFile(const SynthOptions& options) {
-    path_ =
-        std::filesystem::temp_directory_path() /
-        ("refute-cuda-test-" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) +
-         "-" + options.name + ".gguf");
+    path_ = std::filesystem::temp_directory_path() /
+            ("refute-cuda-test-" + std::to_string(::getpid()) + "-" + options.name + ".gguf");
     const auto ok = write_synthetic_model(options, path_);
     EXPECT_TRUE(ok) << (ok ? "" : ok.error().message());
   }
