@@ -126,8 +126,9 @@ std::string render_human(const RunReport& report, Style style) {
     }
   }
   text += not_run_lines(report, style);
-  text += fmt::format("\n{} in {:.1f} s\n", run_summary(report),
-                      static_cast<double>(report.duration_us) * 1e-6);
+  text += fmt::format("\n{} in {:.1f} s\n{} cases, {:.0f} a second\n", run_summary(report),
+                      static_cast<double>(report.duration_us) * 1e-6, cases_run(report),
+                      cases_per_second(report));
   if (!report.record.empty()) text += "Record: " + report.record + "\n";
   text += "\nStays unverified:\n";
   for (const std::string& line : stays_unverified(report)) text += "  - " + line + "\n";

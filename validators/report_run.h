@@ -32,6 +32,9 @@ std::string render_run(const RunReport& report, Format format, Style style);
 // "47 of 61 criteria held, 0 refuted, 14 not run (cuda 9, wgpu 5)": every criterion on every
 // backend that its contract lists, whatever the options left out.
 std::string run_summary(const RunReport& report);
+// Cases that were tried, of all results that were computed; and how many a second of computing.
+std::size_t cases_run(const RunReport& report);
+double cases_per_second(const RunReport& report);
 
 // What the run says nothing about, one line each.
 std::vector<std::string> stays_unverified(const RunReport& report);

@@ -82,6 +82,7 @@ Json frame_to_json(const RunReport& report) {
           {"backends", report.backends},
           {"seed", std::to_string(report.seed)},
           {"duration_us", report.duration_us},
+          {"cases", {{"run", cases_run(report)}, {"per_second", cases_per_second(report)}}},
           {"criteria",
            {{"total", report.outcomes.size() + report.waived.size()},
             {"held", count(report, VerdictKind::kHeld)},
@@ -132,6 +133,24 @@ std::string run_command(const RunReport& report, const RunItem& item) {
 
 std::string replay_command(const RunReport& report, const Outcome& outcome) {
   return run_command(report, outcome.item) + " --replay '" + outcome.verdict.replay_token + "'";
+}
+
+std::size_t cases_run(const RunReport& report) {
+  std::size_t cases = 0;
+  for (const Outcome& outcome : report.outcomes) {
+    if (!outcome.shared) cases += outcome.verdict.cases_run;
+  }
+  return cases;
+}
+
+double cases_per_second(const RunReport& report) {
+  std::uint64_t duration_us = 0;
+  for (const Outcome& outcome : report.outcomes) {
+    if (!outcome.shared) duration_us += outcome.duration_us;
+  }
+  return duration_us == 0
+             ? 0.0
+             : static_cast<double>(cases_run(report)) / (static_cast<double>(duration_us) * 1e-6);
 }
 
 std::string run_summary(const RunReport& report) {

@@ -148,6 +148,9 @@ TEST(CommandLine, WritesSeveralFormatsAtOnce) {
   EXPECT_TRUE(contains(read_text(cli.folder() / "run.md"), "| held | FALSIFY-RUN-001 | oracle |"));
   EXPECT_TRUE(
       contains(read_text(cli.folder() / "run.txt"), "::warning file=contracts/router.yaml,line="));
+  EXPECT_GT(report["cases"]["run"].get<std::size_t>(), 0u);
+  EXPECT_GT(report["cases"]["per_second"].get<double>(), 0.0);
+  EXPECT_TRUE(contains(run.out, " cases, "));
   EXPECT_TRUE(contains(read_text(cli.folder() / "run.jsonl"), "\"summary\":true"));
   for (const char* command :
        {"validate", "status", "list rules", "list stages", "explain F22", "doctor", "schema"}) {
