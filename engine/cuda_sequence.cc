@@ -179,7 +179,7 @@ void Sequence::launch_layers(DecodePath path) {
   const std::span<const DeviceLayer> layers = weights_.layers();
   const bool leaves_out = path == DecodePath::kReplay && fault_seeded("F130", kHost);
   if (path == DecodePath::kReplay && persistent_layers_.size() > 0 && !leaves_out) {
-    decode_layers(context_, shape_, layers, persistent_layers_.data(), arrivals_.data(), decode_);
+    decode_layers(context_, shape_, layers, persistent_layers_.data(), exchange_.data(), decode_);
     return;
   }
   const PlainCall plain{context_, model_.config(), 1,       length_,
@@ -223,13 +223,14 @@ Result<void> Sequence::upload_persistent_layers() {
   }
   auto on_device = DeviceBuffer<PersistentLayer>::allocate(layers.size(), "a graph of one token");
   if (!on_device) return on_device.error();
-  auto arrivals = DeviceBuffer<std::uint64_t>::allocate(1, "a graph of one token");
-  if (!arrivals) return arrivals.error();
+  const std::size_t words = exchange_words(shape_);
+  auto exchange = DeviceBuffer<std::uint64_t>::allocate(words, "a graph of one token");
+  if (!exchange) return exchange.error();
   context_.to_device(layers.data(), layers.size(), on_device->data());
-  const std::uint64_t zero = 0;
-  context_.to_device(&zero, 1, arrivals->data());
+  CUDA_CHECK(cudaMemsetAsync(exchange->data(), 0, words * sizeof(std::uint64_t),
+                             context_.stream()));
   persistent_layers_ = *std::move(on_device);
-  arrivals_ = *std::move(arrivals);
+  exchange_ = *std::move(exchange);
   return {};
 }
 

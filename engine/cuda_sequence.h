@@ -94,9 +94,9 @@ class Sequence {
 
   PinnedBuffer<DecodeState> host_state_;
   PinnedBuffer<float> host_logits_;
-  // What the kernel of all layers reads, and counts; empty where there is no such kernel.
+  // What the kernel of all layers reads, and its exchange; empty where there is no such kernel.
   DeviceBuffer<PersistentLayer> persistent_layers_;
-  DeviceBuffer<std::uint64_t> arrivals_;
+  DeviceBuffer<std::uint64_t> exchange_;
   cudaGraphExec_t graph_ = nullptr;
   std::size_t graph_nodes_ = 0;
 };

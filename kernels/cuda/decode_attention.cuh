@@ -47,6 +47,7 @@ struct ChunkRows {
 struct FourHeads {
   alignas(16) float q[kFastHeads][kHeadDim];
   alignas(16) float new_k[kHeadDim];
+  alignas(16) float new_v[kHeadDim];  // Of the kernel of all layers.
   alignas(16) float terms[kFastHeads][kAttentionChunk];
   alignas(16) float parts[kSubChunks][kFastHeads][kHeadDim];  // Z_r.
   ChunkTerms chunk[kFastHeads];
@@ -241,10 +242,21 @@ struct Partials {
     const ChunkTerms of = work.chunk[head];
     if (column == 0) __stcg(terms(first_head + head, chunk), float2{of.max, of.sum});
   }
+  // What merge_chunks reads: m_j and l_j; one column of some chunks, of which `count` are there.
+  __device__ float2 read_terms(int head, int chunk) const { return __ldcg(terms(head, chunk)); }
+  template <int kMost>
+  __device__ void read_values(int head, int first_chunk, int count, int column,
+                              float (&y)[kMost]) const {
+#pragma unroll
+    for (int j = 0; j < kMost; ++j) {
+      if (j < count) y[j] = __ldcg(values(head, first_chunk + j) + column);
+    }
+  }
 };
 
 // y of column `column`, from the partial results of all chunks, by full warps.
-__device__ inline float merge_chunks(const Partials& partials, int head, int column,
+template <typename Source>
+__device__ inline float merge_chunks(const Source& partials, int head, int column,
                                      int num_chunks) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   float y = 0.0f;
@@ -253,7 +265,7 @@ __device__ inline float merge_chunks(const Partials& partials, int head, int col
   for (int first = 0; first < num_chunks; first += kWarp) {
     const int count = min(kWarp, num_chunks - first);
     const float2 mine =
-        lane < count ? __ldcg(partials.terms(head, first + lane)) : float2{kLowestScore, 0.0f};
+        lane < count ? partials.read_terms(head, first + lane) : float2{kLowestScore, 0.0f};
     // The largest of all chunks up to this lane's, and up to the one before.
     float running = fmaxf(max, mine.x);
 #pragma unroll
@@ -266,12 +278,7 @@ __device__ inline float merge_chunks(const Partials& partials, int head, int col
     constexpr int kAtOnce = 8;
     for (int begin = 0; begin < count; begin += kAtOnce) {
       float values[kAtOnce];
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        if (begin + j < count) {
-          values[j] = __ldcg(partials.values(head, first + begin + j) + column);
-        }
-      }
+      partials.read_values(head, first + begin, count - begin, column, values);
 #pragma unroll
       for (int j = 0; j < kAtOnce; ++j) {
         MergeScales of = scales;

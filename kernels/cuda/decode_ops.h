@@ -109,11 +109,13 @@ struct alignas(16) PersistentLayer {
 bool can_persist(const Stream& stream, const DecodeShape& shape,
                  std::span<const DeviceLayer> layers);
 PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cache);
+// Words of memory in which the blocks of the kernel hand results to each other.
+std::size_t exchange_words(const DecodeShape& shape);
 // hidden, in place, through all layers. on_device: their persistent_layer, in device memory;
-// arrivals: a word there, 0 at first, that nobody else writes. Precondition: can_persist.
+// exchange: exchange_words there, 0 at first, that nobody else writes. Precondition: can_persist.
 void decode_layers(const Stream& stream, const DecodeShape& shape,
                    std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
-                   std::uint64_t* arrivals, const DecodeBuffers& buffers);
+                   std::uint64_t* exchange, const DecodeBuffers& buffers);
 // logits = lm_head (norm (hidden)). Precondition: can_fuse_lm_head.
 void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
                     const DeviceMatrix& lm_head, const DecodeBuffers& buffers);

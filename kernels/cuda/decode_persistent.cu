@@ -1,19 +1,24 @@
-// All layers of one decoded token in one kernel that stays: a block a multiprocessor, all at once,
-// with a barrier of the whole grid where the fused kernels of decode.cu have a launch. Instructions
-// stay cached, and weights that routing does not decide are on their way to shared memory long
-// before they are needed. Contracts: kernels/*.h; the fused and the plain kernels check it bit for
-// bit.
+// All layers of one decoded token in one kernel that stays: a block a multiprocessor, all at once.
+// Where the fused kernels of decode.cu have a launch, a block waits for the words that it needs, each
+// of which says of which layer it is (exchange.cuh); there is no barrier of the grid. Instructions
+// stay cached. Contracts: kernels/*.h; the fused and the plain kernels check it bit for bit.
 //
 //   1 qkv       norm, quantization, q_proj, k_proj, v_proj       at most 5 row groups a block
-//   2 attention four heads and a chunk of positions an item; more than one chunk: merged behind
-//               another barrier
+//   2 attention four heads and a chunk of positions an item; more than one chunk: merged by
+//               whoever has a block of 32 columns
 //   3 o_proj    and the residual                                  2 row groups a block
 //   4 router    norm, a row of logits; every block quantizes for itself
 //   5 gate_up   top-k, gate, up, SwiGLU, quantization             at most 2 x 32 rows a block
 //   6 down      all chosen experts, weighted sum, residual        2 row groups a block
 //
+// A word is written anew one layer later. By then it has been read: down waits for every unit of
+// gate_up, every block has one, and before it that block has read all that it reads of its layer up
+// to the logits; what down reads, gate_up of the next layer writes, behind the router, which waits
+// for the next o_proj of every block that has rows of down.
+//
 // Block: 512 threads. Shared: 216 KiB, a plan of what is where when: see Plan. Moves: every weight
-// once. Bound by memory and by the barriers, about 1 us each. Numerics: bitwise equal to cpu::.
+// once. Bound by memory and by how long a word takes to the next block, six times a layer.
+// Numerics: bitwise equal to cpu::.
 #include <algorithm>
 #include <cmath>
 
@@ -21,6 +26,7 @@
 #include "kernels/cuda/decode_attention.cuh"
 #include "kernels/cuda/decode_ops.h"
 #include "kernels/cuda/decode_parts.cuh"
+#include "kernels/cuda/exchange.cuh"
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/route.cuh"
@@ -34,11 +40,14 @@ constexpr int kHidden = 4 * kThreads;  // Four elements a thread.
 constexpr int kQkvGroups = 5;
 constexpr int kOutGroups = 2;
 constexpr int kDownGroups = 2;
+constexpr int kRowsEach = 8 * kOutGroups;  // Of hidden, whose block has those of o_proj and down.
+static_assert(kOutGroups == kDownGroups);
 constexpr int kUnits = 2;       // Of gate_up: 32 rows of one expert.
 constexpr int kUnitGroups = 4;  // Of gate_proj, and as many of up_proj.
 constexpr int kMaxRanks = 8;
 constexpr int kMaxExperts = 128;
 constexpr int kMaxSums = 1024;
+constexpr int kMaxInnerBlocks = 272;  // Of 32, of all experts.
 constexpr std::size_t kTileBytes = 192 * 1024;
 
 // Pieces that are waited for, each once a layer.
@@ -64,10 +73,24 @@ struct Plan {
   unsigned router;
 };
 
+// What blocks hand to each other, in words (exchange.cuh).
+struct Exchange {
+  Word* launches;  // An untagged one, of launches before this one.
+  Word* hidden;    // [hidden_size], behind a layer,
+  Word* attended;  // and behind its attention.
+  Word* qkv[3];    // [query_size], [key_value_size] twice.
+  QuantizedWords heads;  // [query_size]
+  Word* logits;          // [num_experts]
+  QuantizedWords inner;  // [num_experts_per_tok, moe_intermediate_size]
+  Word* values;          // [heads, max_chunks, head_dim]: Y_j of kernels/attention.h,
+  Word* terms;           // [heads, max_chunks, 2]: m_j and l_j.
+  int max_chunks;
+};
+
 struct PersistentArguments {
   const PersistentLayer* layers;
   int num_layers;
-  std::uint64_t* arrivals;
+  Exchange exchange;
   Plan plan;
   int first_block[3];  // Of q_proj, k_proj, v_proj.
   int query_size;
@@ -82,16 +105,22 @@ struct PersistentArguments {
   float scale;
   const float* cosines;  // [positions, head_dim / 2]
   const float* sines;
-  Partials partials;
   DecodeState* state;
-  float* hidden;
-  float* qkv[3];
-  std::int8_t* heads_q;
-  ActivationMeta* heads_meta;
-  float* logits;
-  std::int8_t* inner_q;
-  ActivationMeta* inner_meta;
-  std::size_t inner_stride;
+  float* hidden;  // Before the first layer, and behind the last.
+};
+
+// Quantized activations that were taken, in shared memory.
+struct QuantizedRows {
+  alignas(16) std::int8_t q[32 * kMaxInnerBlocks];
+  alignas(16) ActivationMeta meta[kMaxInnerBlocks];
+
+  // Two words of q, or the two of a block's meta, from `words` to their place.
+  __device__ void store_q(int pair, const TwoWords& words) {
+    reinterpret_cast<uint2*>(q)[pair] = {bits_of(words.first), bits_of(words.second)};
+  }
+  __device__ void store_meta(int block, const TwoWords& words) {
+    reinterpret_cast<uint2*>(meta)[block] = {bits_of(words.first), bits_of(words.second)};
+  }
 };
 
 struct PersistentShared {
@@ -103,7 +132,10 @@ struct PersistentShared {
       alignas(16) std::int8_t q[kHidden];
       alignas(16) ActivationMeta meta[kHidden / 32];
     } row;
+    QuantizedRows taken;
   };
+  float entered[kRowsEach];   // This block's rows of hidden before a layer,
+  float attended[kRowsEach];  // and behind its attention.
   alignas(16) PersistentLayer layers[2];  // This one and the next.
   std::uint64_t barriers[kPieces];
   alignas(16) float q_norm[2][kHeadDim];  // Of this layer and the next.
@@ -117,46 +149,6 @@ struct PersistentShared {
   unsigned bits[kMaxExperts];
   std::int32_t ids[kMaxRanks];
   float shares[kMaxRanks];
-};
-
-// Waits until every block of the grid is here; what they wrote is seen through the second-level
-// cache. Between arriving and waiting a block may work on what no other block needs. The first
-// thread does both, so it should have no copies of its own under way, which the fence waits for.
-class GridBarrier {
- public:
-  // arrivals: counts all arrivals ever. Of earlier launches all blocks have arrived; some of this
-  // one's may be at their first barrier already.
-  __device__ explicit GridBarrier(std::uint64_t* arrivals)
-      : arrivals_(arrivals),
-        target_(*static_cast<volatile const std::uint64_t*>(arrivals) / gridDim.x * gridDim.x) {}
-
-  __device__ void arrive() {
-    target_ += gridDim.x;
-    __syncthreads();
-    if (threadIdx.x != 0) return;
-    // Nothing comes back from the addition, so that reading can start at once.
-    asm volatile(
-        "fence.acq_rel.gpu;\n"
-        "red.add.relaxed.gpu.global.u64 [%0], 1;" ::"l"(arrivals_)
-        : "memory");
-  }
-  __device__ void wait() const {
-    if (threadIdx.x == 0) {
-      std::uint64_t now;
-      do {
-        asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(now) : "l"(arrivals_) : "memory");
-      } while (now < target_);
-    }
-    __syncthreads();
-  }
-  __device__ void arrive_and_wait() {
-    arrive();
-    wait();
-  }
-
- private:
-  std::uint64_t* arrivals_;
-  std::uint64_t target_;
 };
 
 // Copies to shared memory, by instructions that compute capability 9.0 brought: on older devices,
@@ -255,11 +247,10 @@ __device__ inline void tile_products(TensorType type, const std::uint8_t* tile, 
   }
 }
 
-// This thread's four elements of the norm of hidden; row.x is the norm, too, behind a barrier.
-__device__ inline void norm(const float* hidden, const float* weight, float epsilon,
+// This thread's four elements of the norm of x, of which it has four; row.x is x.
+__device__ inline void norm(const float4& x, const float* weight, float epsilon,
                             PersistentShared& shared, float y[4]) {
   const int i = static_cast<int>(threadIdx.x);
-  const float4 x = __ldcg(reinterpret_cast<const float4*>(hidden) + i);
   const float4 gain = __ldg(reinterpret_cast<const float4*>(weight) + i);
   reinterpret_cast<float4*>(shared.row.x)[i] = x;
   __syncthreads();
@@ -286,6 +277,44 @@ __device__ inline void quantize_row(PersistentShared& shared, const float y[4]) 
   reinterpret_cast<int*>(shared.row.q)[i] = quantize_quad(y, shared.row.meta + i / 8);
 }
 
+// Partial results of chunks on their way to whoever merges them.
+struct TaggedPartials {
+  const Exchange& exchange;
+  unsigned tag;
+
+  __device__ Word* values(int head, int chunk) const {
+    return exchange.values +
+           static_cast<std::size_t>(head * exchange.max_chunks + chunk) * kHeadDim;
+  }
+  __device__ Word* terms(int head, int chunk) const {
+    return exchange.terms + 2 * (head * exchange.max_chunks + chunk);
+  }
+  __device__ void store(int head, int chunk, int column, float y, const ChunkTerms& of) const {
+    put(values(head, chunk) + column, tagged(y, tag));
+    if (column == 0) put_two(terms(head, chunk), tagged(of.max, tag), tagged(of.sum, tag));
+  }
+  __device__ float2 read_terms(int head, int chunk) const {
+    TwoWords words[1];
+    take_pairs(terms(head, chunk), 0, 1, tag, words);
+    return {float_of(words[0].first), float_of(words[0].second)};
+  }
+  template <int kMost>
+  __device__ void read_values(int head, int first_chunk, int count, int column,
+                              float (&y)[kMost]) const {
+    bool all;
+    do {
+      all = true;
+#pragma unroll
+      for (int j = 0; j < kMost; ++j) {
+        if (j >= count) continue;
+        const Word word = read_word(values(head, first_chunk + j) + column);
+        y[j] = float_of(word);
+        all = all && tag_of(word) == tag;
+      }
+    } while (!all);
+  }
+};
+
 // One block of the kernel.
 class Block {
  public:
@@ -293,7 +322,9 @@ class Block {
       : a(arguments),
         shared(block_shared),
         copies(block_shared.barriers),
-        barrier(arguments.arrivals) {}
+        first_tag(static_cast<unsigned>(*arguments.exchange.launches) *
+                      static_cast<unsigned>(arguments.num_layers) +
+                  1u) {}
 
   __device__ void run() {
     if (i < kPieces) {
@@ -320,6 +351,7 @@ class Block {
     start_router(0);
     for (layer = 0; layer < a.num_layers; ++layer) {
       parity = static_cast<unsigned>(layer) & 1u;
+      tag = first_tag + static_cast<unsigned>(layer);
       qkv();
       attention();
       out();
@@ -327,6 +359,8 @@ class Block {
       gate_up();
       down();
     }
+    // All blocks have read it: down has waited for every unit.
+    if (block == 0 && i == 0) *a.exchange.launches += 1;
   }
 
  private:
@@ -405,8 +439,11 @@ class Block {
   }
 
   __device__ void qkv() {
+    const float4 x_in = layer == 0 ? reinterpret_cast<const float4*>(a.hidden)[i]
+                                   : take_four(a.exchange.hidden + 4 * i, tag - 1);
+    keep_own(x_in, shared.entered);
     float y[4];
-    norm(a.hidden, weights(layer).input_layernorm, a.epsilon, shared, y);
+    norm(x_in, weights(layer).input_layernorm, a.epsilon, shared, y);
     quantize_row(shared, y);
     __syncthreads();
     constexpr int kSuperBlocks = kHidden / 256;
@@ -425,11 +462,22 @@ class Block {
         [&](int g) { copies.wait(kQkvPiece + begin + g, parity); });
     __syncthreads();
     if (i < 8 * qkv_count()) {
-      a.qkv[which][8 * qkv_first() + i] = ordered_sum(shared.sums, i / 8, i % 8, kSuperBlocks);
+      put(a.exchange.qkv[which] + 8 * qkv_first() + i,
+          tagged(ordered_sum(shared.sums, i / 8, i % 8, kSuperBlocks), tag));
     }
-    barrier.arrive();
     if (block < num_items()) start_chunk(block);
-    barrier.wait();
+  }
+
+  __device__ static float4 take_four(const Word* at, unsigned tag) {
+    TwoWords words[2];
+    take_pairs(at, 2, 2, tag, words);
+    return {float_of(words[0].first), float_of(words[0].second), float_of(words[1].first),
+            float_of(words[1].second)};
+  }
+  // From this thread's four elements of hidden, those that are the block's own.
+  __device__ void keep_own(const float4& x, float* own) const {
+    const int first = 4 * i - kRowsEach * block;
+    if (first >= 0 && first < kRowsEach) *reinterpret_cast<float4*>(own + first) = x;
   }
 
   // Four heads and a chunk.
@@ -460,20 +508,18 @@ class Block {
 #if __CUDA_ARCH__ >= 900
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
-    barrier.arrive();
+    __syncthreads();
     if (has_next()) {
       copies.wait(kLayerPiece, parity ^ 1u);
       prefetch_next();
     }
-    barrier.wait();
-    if (num_chunks == 1) return;
+    if (num_chunks == 1 || warp != 0) return;
     for (int b = block; b < a.query_size / 32; b += static_cast<int>(gridDim.x)) {
-      if (warp != 0) break;
+      const TaggedPartials partials{a.exchange, tag};
       const int head = 32 * b / kHeadDim;
-      const float y = merge_chunks(a.partials, head, 32 * b % kHeadDim + lane, num_chunks);
-      quantize_block(y, a.heads_q + 32 * b, a.heads_meta + b);
+      a.exchange.heads.put_block(
+          b, merge_chunks(partials, head, 32 * b % kHeadDim + lane, num_chunks), tag);
     }
-    barrier.arrive_and_wait();
   }
 
   __device__ void turn(const float* gains, float* head) const {
@@ -487,36 +533,26 @@ class Block {
     const int kv_head = first_head / a.group_size;
     const bool has_new = chunk == num_chunks - 1;
     const int count = min(kAttentionChunk, position + 1 - kAttentionChunk * chunk);
+    // Columns 2 lane and 2 lane + 1 of both halves of a head, by a warp.
+    const auto take_head = [&](const Word* words, float* head) {
+      TwoWords of[2];
+      take_pairs(words + 2 * lane, kHeadDim / 2, 2, tag, of);
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        *reinterpret_cast<float2*>(head + kHeadDim / 2 * n + 2 * lane) = {float_of(of[n].first),
+                                                                          float_of(of[n].second)};
+      }
+      __syncwarp();
+    };
     if (warp < kFastHeads) {
-#pragma unroll
-      for (int c = lane; c < kHeadDim; c += kWarp) {
-        work.q[warp][c] = __ldcg(a.qkv[0] + (first_head + warp) * kHeadDim + c);
-      }
-      __syncwarp();
+      take_head(a.exchange.qkv[0] + (first_head + warp) * kHeadDim, work.q[warp]);
       turn(shared.q_norm[layer & 1], work.q[warp]);
-    } else if (warp == kFastHeads && has_new) {
-#pragma unroll
-      for (int c = lane; c < kHeadDim; c += kWarp) {
-        work.new_k[c] = __ldcg(a.qkv[1] + kv_head * kHeadDim + c);
-      }
-      __syncwarp();
-      turn(shared.k_norm[layer & 1], work.new_k);
-    }
-    __syncthreads();
-    if (has_new && i < kHeadDim) {
-      const std::uint16_t key = half_bits(work.new_k[i]);
-      const std::uint16_t value = half_bits(__ldcg(a.qkv[2] + kv_head * kHeadDim + i));
-      const int r = position % kAttentionChunk;
-      rows.k[r * kKeyStride + i] = key;
-      rows.v[r * kHeadDim + i] = value;
-      if (first_head % a.group_size == 0) {
-        if (!is_finite_half(key) || !is_finite_half(value)) a.state->cache_failed = 1;
-        const std::size_t at =
-            static_cast<std::size_t>(position) * static_cast<std::size_t>(a.key_value_size) +
-            static_cast<std::size_t>(kv_head * kHeadDim + i);
-        weights(layer).k_cache[at] = key;
-        weights(layer).v_cache[at] = value;
-      }
+    } else if (has_new && warp < kFastHeads + 2) {
+      const bool is_value = warp == kFastHeads + 1;
+      float* const row = is_value ? work.new_v : work.new_k;
+      take_head(a.exchange.qkv[is_value ? 2 : 1] + kv_head * kHeadDim, row);
+      if (!is_value) turn(shared.k_norm[layer & 1], row);
+      store_new(row, kv_head, first_head % a.group_size == 0, is_value);
     }
     __pipeline_wait_prior(0);
     __syncthreads();
@@ -526,11 +562,30 @@ class Block {
     const float y = chunk_result(work, count, head, column);
     if (num_chunks == 1) {
       const int b = ((first_head + head) * kHeadDim + column) / 32;
-      quantize_block(__fdiv_rn(y, work.chunk[head].sum), a.heads_q + 32 * b, a.heads_meta + b);
+      a.exchange.heads.put_block(b, __fdiv_rn(y, work.chunk[head].sum), tag);
     } else {
-      a.partials.store(work, first_head, chunk, head, column, y);
+      const ChunkTerms of = work.chunk[head];
+      TaggedPartials{a.exchange, tag}.store(first_head + head, chunk, column, y, of);
     }
     __syncthreads();  // Before the next item's rows and terms.
+  }
+  // The new key or value of a warp, as float16: to the rows of the chunk, and to the cache.
+  __device__ void store_new(const float* row, int kv_head, bool to_cache, bool is_value) const {
+    ChunkRows& rows = chunk_rows();
+    const int r = position % kAttentionChunk;
+    std::uint16_t* const near = is_value ? rows.v + r * kHeadDim : rows.k + r * kKeyStride;
+    std::uint16_t* const cache = (is_value ? weights(layer).v_cache : weights(layer).k_cache) +
+                                 static_cast<std::size_t>(position) *
+                                     static_cast<std::size_t>(a.key_value_size) +
+                                 static_cast<std::size_t>(kv_head * kHeadDim);
+#pragma unroll
+    for (int c = lane; c < kHeadDim; c += kWarp) {
+      const std::uint16_t half = half_bits(row[c]);
+      near[c] = half;
+      if (!to_cache) continue;
+      if (!is_finite_half(half)) a.state->cache_failed = 1;
+      cache[c] = half;
+    }
   }
 
   __device__ void out() {
@@ -538,12 +593,11 @@ class Block {
     const int super_blocks = a.query_size / 256;
     const int first = kOutGroups * block;
     const int count = pair_count(first);
-    float residual = 0.0f;
-    if (i < 8 * count) residual = __ldcg(a.hidden + 8 * first + i);
     if (count > 0) {
       for (int s = warp; s < super_blocks; s += kWarps) {
+        take_heads(s);
         ActivationLane x;
-        x.load<true>(a.heads_q, a.heads_meta, s, lane % 4);
+        x.load(shared.taken.q, shared.taken.meta, s, lane % 4);
         tile_products<kOutGroups, kOutGroups>(matrix.type, shared.tiles + s * matrix.tile_bytes,
                                               matrix.group_bytes, count, x,
                                               shared.sums + s * 8 + lane / 4, 8 * super_blocks,
@@ -552,15 +606,27 @@ class Block {
     }
     __syncthreads();
     if (i < 8 * count) {
-      a.hidden[8 * first + i] =
-          __fadd_rn(residual, ordered_sum(shared.sums, i / 8, i % 8, super_blocks));
+      const float y =
+          __fadd_rn(shared.entered[i], ordered_sum(shared.sums, i / 8, i % 8, super_blocks));
+      put(a.exchange.attended + 8 * first + i, tagged(y, tag));
     }
-    barrier.arrive_and_wait();
+  }
+  // Super-block s of what attention gave, by a warp.
+  __device__ void take_heads(int s) const {
+    TwoWords q[1];
+    take_pairs(a.exchange.heads.q + 64 * s + 2 * lane, 0, 1, tag, q);
+    shared.taken.store_q(32 * s + lane, q[0]);
+    TwoWords meta[1];
+    take_pairs(a.exchange.heads.meta + 2 * (8 * s + lane), 0, lane < 8 ? 1 : 0, tag, meta);
+    if (lane < 8) shared.taken.store_meta(8 * s + lane, meta[0]);
+    __syncwarp();
   }
 
   __device__ void router() {
+    const float4 x = take_four(a.exchange.attended + 4 * i, tag);
+    keep_own(x, shared.attended);
     float y[4];
-    norm(a.hidden, weights(layer).post_attention_layernorm, a.epsilon, shared, y);
+    norm(x, weights(layer).post_attention_layernorm, a.epsilon, shared, y);
     reinterpret_cast<float4*>(shared.row.x)[i] = {y[0], y[1], y[2], y[3]};
     __syncthreads();
     if (block < a.num_experts && i < kLanes) {
@@ -576,12 +642,10 @@ class Block {
     __syncthreads();
     if (block < a.num_experts && warp == 0) {
       const float logit = halving_tree(shared.lanes);
-      if (lane == 0) a.logits[block] = logit;
+      if (lane == 0) put(a.exchange.logits + block, tagged(logit, tag));
     }
-    barrier.arrive();
     quantize_row(shared, y);
     if (has_next()) start_router(layer + 1);
-    barrier.wait();
   }
 
   // Unit u of this block: 32 rows of gate_proj and up_proj of the expert of some rank.
@@ -622,7 +686,7 @@ class Block {
   // shared.ids and shared.logits, as find_rank for all ranks at once. Barriers inside and behind.
   __device__ void choose() {
     if (i < kMaxExperts) {
-      const float logit = i < a.num_experts ? __ldcg(a.logits + i) : 0.0f;
+      const float logit = i < a.num_experts ? float_of(take(a.exchange.logits + i, tag)) : 0.0f;
       shared.logits[i] = logit;
       shared.bits[i] = i < a.num_experts ? ordered_bits(logit) : 0u;
     }
@@ -674,15 +738,44 @@ class Block {
         const float* const of_unit = shared.sums + 2 * u * kSumsEach;
         const float gate = ordered_sum(of_unit, lane / 8, lane % 8, kSuperBlocks);
         const float up = ordered_sum(of_unit + kSumsEach, lane / 8, lane % 8, kSuperBlocks);
-        const std::size_t at = static_cast<std::size_t>(unit(u) / units_each()) * a.inner_stride +
-                               static_cast<std::size_t>(32 * (unit(u) % units_each()));
-        quantize_block(swiglu_device(gate, up), a.inner_q + at, a.inner_meta + at / 32);
+        a.exchange.inner.put_block(unit(u), swiglu_device(gate, up), tag);
       }
     }
-    if (!has_unit(0) && warp <= 1) start_down(warp);
-    barrier.arrive();
+    __syncthreads();  // Before others are in place of these sums, rows and tiles.
     if (has_next()) start_qkv(layer + 1);
-    barrier.wait();
+  }
+  // The activations of all experts, by all threads.
+  __device__ void take_inner() const {
+    const int blocks = units_each() * a.num_experts_per_tok;
+    constexpr int kEach = (5 * kMaxInnerBlocks + kThreads - 1) / kThreads;
+    // Four pairs of q and one of meta a block.
+    TwoWords words[kEach];
+    const auto source = [&](int n) {
+      const int pair = i + kThreads * n;
+      return pair < 4 * blocks ? a.exchange.inner.q + 2 * pair
+                               : a.exchange.inner.meta + 2 * (pair - 4 * blocks);
+    };
+    const int count = (5 * blocks - i + kThreads - 1) / kThreads;
+    bool all;
+    do {
+      all = true;
+#pragma unroll
+      for (int n = 0; n < kEach; ++n) {
+        if (n < count) words[n] = read_two(source(n));
+      }
+#pragma unroll
+      for (int n = 0; n < kEach; ++n) all = all && (n >= count || words[n].has(tag));
+    } while (!all);
+#pragma unroll
+    for (int n = 0; n < kEach; ++n) {
+      const int pair = i + kThreads * n;
+      if (n >= count) continue;
+      if (pair < 4 * blocks) {
+        shared.taken.store_q(pair, words[n]);
+      } else {
+        shared.taken.store_meta(pair - 4 * blocks, words[n]);
+      }
+    }
   }
 
   __device__ void down() {
@@ -693,17 +786,12 @@ class Block {
     const int rank = warp % kMaxRanks;
     const int group = warp / kMaxRanks;
     const int ranks = a.num_experts_per_tok;
-    float residual = 0.0f;
-    if (i < 8 * count) residual = __ldcg(a.hidden + 8 * first + i);
+    if (count > 0) take_inner();
+    __syncthreads();
     if (group < count && rank < ranks) {
-      const std::size_t at = static_cast<std::size_t>(rank) * a.inner_stride;
-      ActivationLane next;
-      next.load<true>(a.inner_q + at, a.inner_meta + at / 32, 0, lane % 4);
       for (int s = 0; s < super_blocks; ++s) {
-        const ActivationLane x = next;
-        if (s + 1 < super_blocks) {
-          next.load<true>(a.inner_q + at, a.inner_meta + at / 32, s + 1, lane % 4);
-        }
+        ActivationLane x;
+        x.load(shared.taken.q, shared.taken.meta, rank * super_blocks + s, lane % 4);
         const int row = (group * kMaxRanks + rank) * super_blocks + s;
         tile_products<1, 1>(matrix.type,
                             down_tiles(group) + rank * matrix.group_bytes + s * matrix.tile_bytes,
@@ -723,18 +811,20 @@ class Block {
         if (r >= ranks) continue;
         sum = __fmaf_rn(shared.shares[r], shared.outs[(i / 8 * kMaxRanks + r) * 8 + i % 8], sum);
       }
-      a.hidden[8 * first + i] = __fadd_rn(residual, sum);
+      const float y = __fadd_rn(shared.attended[i], sum);
+      if (has_next()) {
+        put(a.exchange.hidden + 8 * first + i, tagged(y, tag));
+      } else {
+        a.hidden[8 * first + i] = y;
+      }
     }
-    if (!has_next()) return;
-    barrier.arrive();
-    start_out(layer + 1);
-    barrier.wait();
+    if (has_next()) start_out(layer + 1);
   }
 
   const PersistentArguments& a;
   PersistentShared& shared;
   const Copies copies;
-  GridBarrier barrier;
+  const unsigned first_tag;
   const int i = static_cast<int>(threadIdx.x);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -743,6 +833,7 @@ class Block {
   int num_chunks = 0;
   int layer = 0;
   unsigned parity = 0;
+  unsigned tag = 0;  // Of what this layer writes.
 };
 
 __global__ void __launch_bounds__(kThreads, 1)
@@ -761,6 +852,39 @@ std::size_t unit_bytes(const DeviceLayer& layer) {
 
 std::size_t ceil_divide(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
+// Where the words are from `base` on, and how many there are. Every part begins at a multiple of 16
+// bytes.
+std::pair<Exchange, std::size_t> exchange_of(const DecodeShape& shape, Word* base) {
+  std::size_t used = 0;
+  const auto part = [&](std::size_t count) {
+    Word* const at = base + used;
+    used += count + count % 2;
+    return at;
+  };
+  const AttentionShape& heads = shape.heads;
+  const auto quantized = [&](std::size_t size) {
+    QuantizedWords words;
+    words.q = part(size / 4);
+    words.meta = part(size / 32 * 2);
+    return words;
+  };
+  Exchange of;
+  of.launches = part(1);
+  of.hidden = part(shape.hidden_size);
+  of.attended = part(shape.hidden_size);
+  of.qkv[0] = part(heads.query_size());
+  of.qkv[1] = part(heads.key_value_size());
+  of.qkv[2] = part(heads.key_value_size());
+  of.heads = quantized(heads.query_size());
+  of.logits = part(shape.num_experts);
+  of.inner = quantized(shape.num_experts_per_tok * shape.moe_intermediate_size);
+  const std::size_t max_chunks = ceil_divide(shape.capacity, kAttentionChunk);
+  of.max_chunks = static_cast<int>(max_chunks);
+  of.values = part(heads.num_attention_heads * max_chunks * heads.head_dim);
+  of.terms = part(heads.num_attention_heads * max_chunks * 2);
+  return {of, used};
+}
+
 }  // namespace
 
 bool can_persist(const Stream& stream, const DecodeShape& shape,
@@ -775,7 +899,8 @@ bool can_persist(const Stream& stream, const DecodeShape& shape,
       heads.num_attention_heads / heads.num_key_value_heads % kFastHeads != 0 ||
       shape.num_experts > kMaxExperts || shape.num_experts > blocks ||
       shape.num_experts_per_tok > kMaxRanks || qkv_blocks > blocks ||
-      kHidden / 8 > kOutGroups * blocks || units > kUnits * blocks ||
+      kHidden / 8 > kOutGroups * blocks || units < blocks || units > kUnits * blocks ||
+      units > kMaxInnerBlocks ||
       heads.query_size() / 256 * 8 * kOutGroups > kMaxSums ||
       shape.moe_intermediate_size / 256 * 8 * kDownGroups * kMaxRanks > kMaxSums ||
       sizeof(PersistentShared) > stream.max_shared_bytes) {
@@ -799,6 +924,8 @@ bool can_persist(const Stream& stream, const DecodeShape& shape,
   });
 }
 
+std::size_t exchange_words(const DecodeShape& shape) { return exchange_of(shape, nullptr).second; }
+
 PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cache) {
   PersistentLayer of;
   of.input_layernorm = layer.input_layernorm;
@@ -820,13 +947,13 @@ PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cac
 
 void decode_layers(const Stream& stream, const DecodeShape& shape,
                    std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
-                   std::uint64_t* arrivals, const DecodeBuffers& buffers) {
+                   std::uint64_t* exchange, const DecodeBuffers& buffers) {
   CHECK(can_persist(stream, shape, layers));
   const AttentionShape& heads = shape.heads;
   PersistentArguments a{};
   a.layers = on_device;
   a.num_layers = static_cast<int>(layers.size());
-  a.arrivals = arrivals;
+  a.exchange = exchange_of(shape, exchange).first;
   a.plan.unit_bytes = static_cast<unsigned>(unit_bytes(layers.front()));
   a.plan.router = static_cast<unsigned>(kTileBytes - kHidden * sizeof(float));
   const auto qkv_blocks = [](std::size_t rows) {
@@ -846,19 +973,8 @@ void decode_layers(const Stream& stream, const DecodeShape& shape,
   a.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
   a.cosines = buffers.cosines;
   a.sines = buffers.sines;
-  a.partials = {buffers.scratch, static_cast<int>(heads.num_attention_heads),
-                static_cast<int>(ceil_divide(shape.capacity, kAttentionChunk))};
   a.state = buffers.state;
   a.hidden = buffers.hidden;
-  a.qkv[0] = buffers.q;
-  a.qkv[1] = buffers.k;
-  a.qkv[2] = buffers.v;
-  a.heads_q = buffers.heads.q;
-  a.heads_meta = buffers.heads.meta;
-  a.logits = buffers.router_logits;
-  a.inner_q = buffers.inner.q;
-  a.inner_meta = buffers.inner.meta;
-  a.inner_stride = buffers.inner.stride;
   Launch launch{dim3(static_cast<unsigned>(stream.num_multiprocessors)), dim3(kThreads),
                 sizeof(PersistentShared), false, true};
   launch.cooperative = true;

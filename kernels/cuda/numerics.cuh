@@ -79,9 +79,14 @@ __device__ inline float2 rotate(float a, float b, float cosine, float sine) {
   return {__fmaf_rn(a, cosine, -__fmul_rn(b, sine)), __fmaf_rn(b, cosine, __fmul_rn(a, sine))};
 }
 
-// Quantizes 32 activations, one a thread of a full warp, as in quant/activations.h: stores the
-// int8 of this thread to q[lane] and, by one thread, the block's numbers to *meta.
-__device__ inline void quantize_block(float x, std::int8_t* q, ActivationMeta* meta) {
+// A block of 32 activations, one a thread of a full warp, as in quant/activations.h.
+struct QuantizedBlock {
+  int value;  // This thread's.
+  float d;
+  std::int16_t first_sum;
+  std::int16_t second_sum;
+};
+__device__ inline QuantizedBlock quantize_lane(float x) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   // Without their signs, floats order as their bits do, and NaN and Inf above all others.
   const unsigned max = __reduce_max_sync(kAllLanes, __float_as_uint(x) & 0x7fffffffu);
@@ -92,14 +97,19 @@ __device__ inline void quantize_block(float x, std::int8_t* q, ActivationMeta* m
     const float rounded = rintf(__fdiv_rn(x, d));
     value = static_cast<int>(fminf(fmaxf(rounded, -127.0f), 127.0f));
   }
-  q[lane] = static_cast<std::int8_t>(value);
   // Both sums in one: that of the second 16 in the upper half of the word.
   const int packed = lane < 16 ? value : value * 65536;
   const int total = __reduce_add_sync(kAllLanes, packed);
   const int first = static_cast<std::int16_t>(total & 0xffff);
-  if (lane == 0) {
-    *meta = {d, static_cast<std::int16_t>(first), static_cast<std::int16_t>((total - first) >> 16)};
-  }
+  return {value, d, static_cast<std::int16_t>(first),
+          static_cast<std::int16_t>((total - first) >> 16)};
+}
+// Stores the int8 of this thread to q[lane] and, by one thread, the block's numbers to *meta.
+__device__ inline void quantize_block(float x, std::int8_t* q, ActivationMeta* meta) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const QuantizedBlock of = quantize_lane(x);
+  q[lane] = static_cast<std::int8_t>(of.value);
+  if (lane == 0) *meta = {of.d, of.first_sum, of.second_sum};
 }
 
 // The same for four elements a thread: 8 neighbouring lanes have a block, whose numbers the first
