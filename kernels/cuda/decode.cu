@@ -353,7 +353,7 @@ __device__ inline void multiply_in_turn(const Groups& groups, int s, const Activ
 // fit a multiprocessor, so that all blocks run at once.
 __global__ void __launch_bounds__(kGateUpThreads, 2) gate_up_kernel(GateUpArguments a) {
   __shared__ int chosen;
-  __shared__ unsigned bits[128];
+  __shared__ alignas(16) unsigned bits[128];
   start_next();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;

@@ -136,6 +136,53 @@ __device__ inline void four_head_scores(FourHeads& work, const ChunkRows& rows, 
   }
 }
 
+// work.terms[1] = the scores of the first head, by the first 128 threads: four on the positions
+// s + 32 n, each with 4 of the 16 lanes, so that what is read of q serves four positions.
+__device__ inline void one_head_scores(FourHeads& work, const ChunkRows& rows, int count,
+                                       float scale) {
+  constexpr int kPositions = 4;
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= kAttentionChunk) return;
+  const int quarter = i % 4;
+  const int s = i / 4;
+  const std::uint16_t* const key = rows.k + s * kKeyStride + 4 * quarter;
+  const float* const query = work.q[0] + 4 * quarter;
+  float lanes[kPositions][4] = {};
+#pragma unroll
+  for (int j = 0; j < kHeadDim / kScoreLanes; ++j) {
+    const float4 q = *reinterpret_cast<const float4*>(query + kScoreLanes * j);
+#pragma unroll
+    for (int n = 0; n < kPositions; ++n) {
+      const uint2 word =
+          *reinterpret_cast<const uint2*>(key + kWarp * n * kKeyStride + kScoreLanes * j);
+      const float k[4] = {from_half_bits(static_cast<std::uint16_t>(word.x & 0xffffu)),
+                          from_half_bits(static_cast<std::uint16_t>(word.x >> 16)),
+                          from_half_bits(static_cast<std::uint16_t>(word.y & 0xffffu)),
+                          from_half_bits(static_cast<std::uint16_t>(word.y >> 16))};
+      lanes[n][0] = __fmaf_rn(k[0], q.x, lanes[n][0]);
+      lanes[n][1] = __fmaf_rn(k[1], q.y, lanes[n][1]);
+      lanes[n][2] = __fmaf_rn(k[2], q.z, lanes[n][2]);
+      lanes[n][3] = __fmaf_rn(k[3], q.w, lanes[n][3]);
+    }
+  }
+#pragma unroll
+  for (int h = 2; h > 0; h /= 2) {
+#pragma unroll
+    for (int n = 0; n < kPositions; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        lanes[n][c] = __fadd_rn(lanes[n][c], __shfl_xor_sync(kAllLanes, lanes[n][c], h));
+      }
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < kPositions; ++n) {
+    const float dot =
+        __fadd_rn(__fadd_rn(lanes[n][0], lanes[n][2]), __fadd_rn(lanes[n][1], lanes[n][3]));
+    if (quarter == n && s + kWarp * n < count) work.terms[1][s + kWarp * n] = __fmul_rn(dot, scale);
+  }
+}
+
 // Scores become terms, by one full warp for its head.
 __device__ inline void four_head_softmax(FourHeads& work, int head, int count) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -200,6 +247,76 @@ __device__ inline void four_head_values(FourHeads& work, const ChunkRows& rows, 
   }
 }
 
+// parts = Z_r of two columns of the first head a thread, by the first 256 threads.
+__device__ inline void one_head_values(FourHeads& work, const ChunkRows& rows, int count) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= 256) return;
+  const int column = 2 * (i % 64);
+  const int part = i / 64;
+  const int first = kAttentionSubChunk * part;
+  if (first >= count) return;
+  float sum[2] = {};
+  // What is behind the last position is read, but not added.
+  const auto add_all = [&](const auto& is_seen) {
+#pragma unroll
+    for (int n = 0; n < kAttentionSubChunk; n += 4) {
+      const float4 of = *reinterpret_cast<const float4*>(work.terms[0] + first + n);
+      const float terms[4] = {of.x, of.y, of.z, of.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int s = first + n + j;
+        const unsigned word = *reinterpret_cast<const unsigned*>(rows.v + s * kHeadDim + column);
+        if (!is_seen(s)) continue;
+        sum[0] =
+            __fmaf_rn(terms[j], from_half_bits(static_cast<std::uint16_t>(word & 0xffffu)), sum[0]);
+        sum[1] =
+            __fmaf_rn(terms[j], from_half_bits(static_cast<std::uint16_t>(word >> 16)), sum[1]);
+      }
+    }
+  };
+  if (first + kAttentionSubChunk <= count) {
+    add_all([](int) { return true; });
+  } else {
+    add_all([&](int s) { return s < count; });
+  }
+  *reinterpret_cast<float2*>(&work.parts[part][0][column]) = {sum[0], sum[1]};
+}
+// work.terms[1], scores of the first head, become its terms, by its first four warps: an
+// exponential a thread.
+__device__ inline void one_head_terms(FourHeads& work, int count) {
+  const int i = static_cast<int>(threadIdx.x);
+  const int lane = i % kWarp;
+  float max = kLowestScore;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const int s = lane + kWarp * j;
+    if (s < count) max = fmaxf(max, work.terms[1][s]);
+  }
+  // As integers floats order as they do but for the negative ones, which are turned round.
+  const int bits = __float_as_int(max);
+  const int most = __reduce_max_sync(kAllLanes, bits ^ ((bits >> 31) & 0x7fffffff));
+  max = __int_as_float(most ^ ((most >> 31) & 0x7fffffff));
+  work.terms[0][i] = i < count ? exp32_device(__fsub_rn(work.terms[1][i], max)) : 0.0f;
+  if (i == 0) work.chunk[0].max = max;
+}
+// Of one head as four_head_chunk of four.
+__device__ inline void one_head_chunk(FourHeads& work, const ChunkRows& rows, int count,
+                                      float scale) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  one_head_scores(work, rows, count, scale);
+  __syncthreads();
+  if (warp < 4) one_head_terms(work, count);
+  __syncthreads();
+  one_head_values(work, rows, count);
+  if (warp == 8) {
+    const float* const terms = work.terms[0] + lane;
+    const float sum = halving_tree(terms[0], terms[kWarp], terms[2 * kWarp], terms[3 * kWarp]);
+    if (lane == 0) work.chunk[0].sum = sum;
+  }
+  __syncthreads();
+}
+
 // Z_r of all heads of a chunk, and its terms. work.q is there, behind a barrier; one behind, too.
 __device__ inline void four_head_chunk(FourHeads& work, const ChunkRows& rows, int count,
                                        float scale) {
@@ -242,21 +359,10 @@ struct Partials {
     const ChunkTerms of = work.chunk[head];
     if (column == 0) __stcg(terms(first_head + head, chunk), float2{of.max, of.sum});
   }
-  // What merge_chunks reads: m_j and l_j; one column of some chunks, of which `count` are there.
-  __device__ float2 read_terms(int head, int chunk) const { return __ldcg(terms(head, chunk)); }
-  template <int kMost>
-  __device__ void read_values(int head, int first_chunk, int count, int column,
-                              float (&y)[kMost]) const {
-#pragma unroll
-    for (int j = 0; j < kMost; ++j) {
-      if (j < count) y[j] = __ldcg(values(head, first_chunk + j) + column);
-    }
-  }
 };
 
 // y of column `column`, from the partial results of all chunks, by full warps.
-template <typename Source>
-__device__ inline float merge_chunks(const Source& partials, int head, int column,
+__device__ inline float merge_chunks(const Partials& partials, int head, int column,
                                      int num_chunks) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   float y = 0.0f;
@@ -265,7 +371,7 @@ __device__ inline float merge_chunks(const Source& partials, int head, int colum
   for (int first = 0; first < num_chunks; first += kWarp) {
     const int count = min(kWarp, num_chunks - first);
     const float2 mine =
-        lane < count ? partials.read_terms(head, first + lane) : float2{kLowestScore, 0.0f};
+        lane < count ? __ldcg(partials.terms(head, first + lane)) : float2{kLowestScore, 0.0f};
     // The largest of all chunks up to this lane's, and up to the one before.
     float running = fmaxf(max, mine.x);
 #pragma unroll
@@ -278,7 +384,12 @@ __device__ inline float merge_chunks(const Source& partials, int head, int colum
     constexpr int kAtOnce = 8;
     for (int begin = 0; begin < count; begin += kAtOnce) {
       float values[kAtOnce];
-      partials.read_values(head, first + begin, count - begin, column, values);
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        if (begin + j < count) {
+          values[j] = __ldcg(partials.values(head, first + begin + j) + column);
+        }
+      }
 #pragma unroll
       for (int j = 0; j < kAtOnce; ++j) {
         MergeScales of = scales;

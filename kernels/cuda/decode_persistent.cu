@@ -1,26 +1,30 @@
 // All layers of one decoded token in one kernel that stays: a block a multiprocessor, all at once.
-// Where the fused kernels of decode.cu have a launch, a block waits for the words that it needs, each
-// of which says of which layer it is (exchange.cuh); there is no barrier of the grid. Instructions
-// stay cached. Contracts: kernels/*.h; the fused and the plain kernels check it bit for bit.
+// Where the fused kernels of decode.cu have a launch, a block waits for the words that it needs,
+// each of which says of which layer it is (exchange.cuh); there is no barrier of the grid.
+// Instructions stay cached. Contracts: kernels/*.h; the fused and the plain kernels check it bit
+// for bit.
 //
 //   1 qkv       norm, quantization, q_proj, k_proj, v_proj       at most 5 row groups a block
-//   2 attention four heads and a chunk of positions an item; more than one chunk: merged by
+//   2 attention a head, or four, and a chunk of positions an item; more than one chunk: merged by
 //               whoever has a block of 32 columns
 //   3 o_proj    and the residual                                  2 row groups a block
 //   4 router    norm, a row of logits; every block quantizes for itself
-//   5 gate_up   top-k, gate, up, SwiGLU, quantization             at most 2 x 32 rows a block
+//   5 gate_up   top-k, gate, up, SwiGLU, quantization             3 x 32 rows two blocks
 //   6 down      all chosen experts, weighted sum, residual        2 row groups a block
 //
-// A word is written anew one layer later. By then it has been read: down waits for every unit of
-// gate_up, every block has one, and before it that block has read all that it reads of its layer up
-// to the logits; what down reads, gate_up of the next layer writes, behind the router, which waits
-// for the next o_proj of every block that has rows of down.
+// A word is written anew one layer later, when it has been read: a block reads only for what it
+// writes itself, and all of a layer's words are waited for, by way of others, before the next
+// layer's words of the same kind are written. What down reads, gate_up of the next layer writes:
+// behind the router, and so behind o_proj of every block with rows of hidden, which then has done
+// its down.
 //
-// Block: 512 threads. Shared: 216 KiB, a plan of what is where when: see Plan. Moves: every weight
+// Block: 512 threads. Shared: 225 KiB, a plan of what is where when: see Plan. Moves: every weight
 // once. Bound by memory and by how long a word takes to the next block, six times a layer.
 // Numerics: bitwise equal to cpu::.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <utility>
 
 #include "kernels/check.h"
 #include "kernels/cuda/decode_attention.cuh"
@@ -30,6 +34,7 @@
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/route.cuh"
+#include "kernels/cuda/tile_pair.cuh"
 
 namespace refute::cuda {
 namespace {
@@ -38,49 +43,55 @@ constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kHidden = 4 * kThreads;  // Four elements a thread.
 constexpr int kQkvGroups = 5;
+constexpr int kValueGroups = 4;  // Of v_proj, whose type may take longer.
 constexpr int kOutGroups = 2;
 constexpr int kDownGroups = 2;
 constexpr int kRowsEach = 8 * kOutGroups;  // Of hidden, whose block has those of o_proj and down.
 static_assert(kOutGroups == kDownGroups);
-constexpr int kUnits = 2;       // Of gate_up: 32 rows of one expert.
-constexpr int kUnitGroups = 4;  // Of gate_proj, and as many of up_proj.
+constexpr int kUnitGroups = 4;  // A unit of gate_up: 32 rows of one expert's gate_proj and up_proj.
+constexpr int kHalfGroups = 2;  // Half of one.
+constexpr int kPairUnits = 3;   // Of two blocks: one each, and half of the third.
 constexpr int kMaxRanks = 8;
 constexpr int kMaxExperts = 128;
-constexpr int kMaxSums = 1024;
-constexpr int kMaxInnerBlocks = 272;  // Of 32, of all experts.
-constexpr std::size_t kTileBytes = 192 * 1024;
+constexpr int kMaxSums = 768;
+constexpr int kMaxInnerBlocks = 204;  // Of 32, of all experts: five pairs of words each.
+constexpr int kInnerPairs = 2;        // A thread.
+static_assert(5 * kMaxInnerBlocks <= kInnerPairs * kThreads);
+constexpr std::size_t kTileBytes = 195 * 1024;
 
-// Pieces that are waited for, each once a layer.
+// Copies that are waited for, each once a layer.
 enum Piece : int {
-  kQkvPiece = 0,
-  kOutPiece = kQkvPiece + kQkvGroups,
-  kRouterPiece = kOutPiece + kOutGroups,
-  kUnitPiece = kRouterPiece + 1,
-  kDownPiece = kUnitPiece + kUnits * 2 * kUnitGroups,
-  kLayerPiece = kDownPiece + kDownGroups,
+  kQkvPiece,
+  kOutPiece,
+  kRouterPiece,
+  kHalfPiece,  // Of gate_proj and of up_proj.
+  kUnitPiece = kHalfPiece + 2,
+  kDownPiece = kUnitPiece + 2,
+  kLayerPiece = kDownPiece + kMaxRanks,
   kPieces,
 };
 
-// Where weights are in shared memory, in bytes of PersistentShared::tiles. One after the other:
-//   gate_up  unit 0 | unit 1
-//   down     group 0 behind the units, group 1 in place of unit 0; meanwhile the next layer's qkv
-//            in place of unit 1
-//   qkv      the next o_proj in place of down's group 1
-//   attention in place of qkv
+// Where weights are in shared memory, in bytes of PersistentShared::tiles, one after the other:
+//   gate_up    the half unit, the unit, and behind them down
+//   qkv        the next layer's in place of the units, o_proj behind it
+//   attention  keys and values in place of down and of qkv
 // The router's row has a place of its own.
 struct Plan {
-  unsigned unit_bytes;
+  unsigned unit;  // Behind half a unit.
+  unsigned down;
+  unsigned out;
   unsigned router;
 };
 
 // What blocks hand to each other, in words (exchange.cuh).
 struct Exchange {
-  Word* launches;  // An untagged one, of launches before this one.
-  Word* hidden;    // [hidden_size], behind a layer,
-  Word* attended;  // and behind its attention.
-  Word* qkv[3];    // [query_size], [key_value_size] twice.
+  Word* launches;        // An untagged one, of launches before this one.
+  Word* hidden;          // [hidden_size], behind a layer,
+  Word* attended;        // and behind its attention.
+  Word* qkv[3];          // [query_size], [key_value_size] twice.
   QuantizedWords heads;  // [query_size]
   Word* logits;          // [num_experts]
+  Word* halves;          // [pairs of blocks, 16]: the second half of their third unit.
   QuantizedWords inner;  // [num_experts_per_tok, moe_intermediate_size]
   Word* values;          // [heads, max_chunks, head_dim]: Y_j of kernels/attention.h,
   Word* terms;           // [heads, max_chunks, 2]: m_j and l_j.
@@ -96,7 +107,7 @@ struct PersistentArguments {
   int query_size;
   int key_value_size;
   int group_size;
-  int num_quads;  // Four heads each.
+  int num_heads;
   int num_experts;
   int num_experts_per_tok;
   int moe_intermediate_size;
@@ -109,33 +120,40 @@ struct PersistentArguments {
   float* hidden;  // Before the first layer, and behind the last.
 };
 
-// Quantized activations that were taken, in shared memory.
+// Quantized activations in shared memory.
 struct QuantizedRows {
   alignas(16) std::int8_t q[32 * kMaxInnerBlocks];
   alignas(16) ActivationMeta meta[kMaxInnerBlocks];
 
-  // Two words of q, or the two of a block's meta, from `words` to their place.
-  __device__ void store_q(int pair, const TwoWords& words) {
-    reinterpret_cast<uint2*>(q)[pair] = {bits_of(words.first), bits_of(words.second)};
+  // Pair `pair` of those that QuantizedWords hands on.
+  __device__ void store(int pair, const TwoWords& words) {
+    const int block = pair / QuantizedWords::kPairs;
+    const int part = pair % QuantizedWords::kPairs;
+    uint2* const to =
+        part == QuantizedWords::kPairs - 1
+            ? reinterpret_cast<uint2*>(meta + block)
+            : reinterpret_cast<uint2*>(q) + (QuantizedWords::kPairs - 1) * block + part;
+    *to = {bits_of(words.first), bits_of(words.second)};
   }
-  __device__ void store_meta(int block, const TwoWords& words) {
-    reinterpret_cast<uint2*>(meta)[block] = {bits_of(words.first), bits_of(words.second)};
-  }
+};
+
+// What is merged of a head's chunks, so many at once.
+constexpr int kMergeAtOnce = 64;
+struct MergedChunks {
+  float values[kMergeAtOnce][32];
+  alignas(16) float4 terms[kMergeAtOnce];  // How the ones before and this one are scaled, and l_j.
 };
 
 struct PersistentShared {
   alignas(128) std::uint8_t tiles[kTileBytes];
   union {
     FourHeads heads;
-    struct {
-      alignas(16) float x[kHidden];
-      alignas(16) std::int8_t q[kHidden];
-      alignas(16) ActivationMeta meta[kHidden / 32];
-    } row;
-    QuantizedRows taken;
+    alignas(16) float x[kHidden];
+    MergedChunks chunks;
   };
-  float entered[kRowsEach];   // This block's rows of hidden before a layer,
-  float attended[kRowsEach];  // and behind its attention.
+  QuantizedRows activations;              // Of the products.
+  float entered[kRowsEach];               // This block's rows of hidden before a layer,
+  float attended[kRowsEach];              // and behind its attention.
   alignas(16) PersistentLayer layers[2];  // This one and the next.
   std::uint64_t barriers[kPieces];
   alignas(16) float q_norm[2][kHeadDim];  // Of this layer and the next.
@@ -146,10 +164,14 @@ struct PersistentShared {
   float outs[kDownGroups * kMaxRanks * 8];
   float lanes[kLanes];
   float logits[kMaxExperts];
-  unsigned bits[kMaxExperts];
+  alignas(16) unsigned bits[kMaxExperts];
   std::int32_t ids[kMaxRanks];
   float shares[kMaxRanks];
 };
+
+__device__ inline PersistentShared& shared_memory() {
+  return *reinterpret_cast<PersistentShared*>(dynamic_shared());
+}
 
 // Copies to shared memory, by instructions that compute capability 9.0 brought: on older devices,
 // where can_persist keeps this kernel from running, it is compiled without them. Every copy is
@@ -158,7 +180,7 @@ class Copies {
  public:
   __device__ Copies(std::uint64_t* barriers) : barriers_(barriers) {}
 
-  // One thread. arrivals: copies of a piece.
+  // One thread. arrivals: copies that make the piece.
   __device__ void init(int piece, unsigned arrivals) const {
 #if __CUDA_ARCH__ >= 900
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barriers_ + piece)),
@@ -172,17 +194,23 @@ class Copies {
                  "r"(bytes)
                  : "memory");
     asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-            "r"(shared_address(to)),
+        "{\n"
+        ".reg .b64 once;\n"
+        "createpolicy.fractional.L2::evict_first.b64 once, 1.0;\n"
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+        "[%0], [%1], %2, [%3], once;\n"
+        "}\n" ::"r"(shared_address(to)),
         "l"(from), "r"(bytes), "r"(shared_address(barriers_ + piece))
         : "memory");
 #endif
   }
-  // Row group g of some, a piece each, by thread g.
-  __device__ void start_group(int piece, std::uint8_t* to, const PersistentMatrix& matrix,
-                              const std::uint8_t* data, int first, int g) const {
-    start(piece + g, to + g * matrix.group_bytes,
-          data + static_cast<std::size_t>(first + g) * matrix.group_bytes, matrix.group_bytes);
+  // `count` row groups from group `first` on.
+  __device__ void start_groups(int piece, std::uint8_t* to, const PersistentMatrix& matrix,
+                               std::size_t expert, int first, int count) const {
+    start(piece, to,
+          matrix.data + expert * matrix.expert_stride +
+              static_cast<std::size_t>(first) * matrix.group_bytes,
+          static_cast<unsigned>(count) * matrix.group_bytes);
   }
   // All threads that read the piece.
   __device__ void wait(int piece, unsigned parity) const {
@@ -203,116 +231,124 @@ class Copies {
   std::uint64_t* barriers_;
 };
 
-// sums[n * sum_stride] = S[s] of 8 rows for `count` <= kMost tiles `stride` bytes apart; the first
-// thread of each row writes. wait(n) comes before tile n is read. kTogether at once, so that the
-// steps of one tile hide behind the others'.
-template <TensorType kType, int kMost, int kTogether, typename Wait>
+// sums[n * sum_stride + r] = S[s] of the 8 rows of each of `count` <= 2 kPairs tiles, which are
+// `stride` bytes apart. What one pair waits for hides behind the other.
+template <TensorType kType, int kPairs>
 __device__ inline void typed_products(const std::uint8_t* tile, unsigned stride, int count,
-                                      const ActivationLane& x, float* sums, int sum_stride,
-                                      const Wait& wait) {
+                                      const TokenLane& x, float* sums, int sum_stride) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  RowPair u[kPairs];
 #pragma unroll
-  for (int first = 0; first < kMost; first += kTogether) {
+  for (int n = 0; n < kPairs; ++n) {
     // Tiles past the end are the last one once more: no branch between the loads.
-    const int last = count - 1;
-    if (first > last) break;
+    Fragment<kType> pair[2];
 #pragma unroll
-    for (int j = 0; j < kTogether; ++j) wait(min(first + j, last));
-    float u[kTogether];
-#pragma unroll
-    for (int j = 0; j < kTogether; ++j) {
-      Fragment<kType> fragment;
-      fragment.template load<FromShared>(
-          tile + static_cast<unsigned>(min(first + j, last)) * stride, lane);
-      u[j] = Unpacked<kType>(fragment, lane % 4).dot(x);
+    for (int j = 0; j < 2; ++j) {
+      pair[j].template load<FromShared>(
+          tile + static_cast<unsigned>(min(2 * n + j, count - 1)) * stride, lane);
     }
+    u[n] = pair_dots<kType>(pair[0], pair[1], x, lane);
+  }
 #pragma unroll
-    for (int j = 0; j < kTogether; ++j) {
-      const float sum = super_block_sum(u[j]);
-      if (lane % 4 == 0 && first + j <= last) sums[(first + j) * sum_stride] = sum;
-    }
+  for (int n = 0; n < kPairs; ++n) {
+    const float first = super_block_sum(u[n].first);
+    const float second = super_block_sum(u[n].second);
+    if (lane % 4 != 0) continue;
+    float* const to = sums + 2 * n * sum_stride + lane / 4;
+    if (2 * n < count) to[0] = first;
+    if (2 * n + 1 < count) to[sum_stride] = second;
   }
 }
-
-template <int kMost, int kTogether, typename Wait>
-__device__ inline void tile_products(TensorType type, const std::uint8_t* tile, unsigned stride,
-                                     int count, const ActivationLane& x, float* sums,
-                                     int sum_stride, const Wait& wait) {
+template <int kPairs>
+__device__ inline void products(PersistentShared& shared, TensorType type, unsigned tile,
+                                unsigned stride, int count, int s, int sum, int sum_stride) {
+  if (count <= 0) return;
+  TokenLane x;
+  x.load(shared.activations.q, shared.activations.meta, s, static_cast<int>(threadIdx.x) % kWarp);
+  const std::uint8_t* const first = shared.tiles + tile;
+  float* const sums = shared.sums + sum;
   if (type == TensorType::kQ4_K) {
-    typed_products<TensorType::kQ4_K, kMost, kTogether>(tile, stride, count, x, sums, sum_stride,
-                                                        wait);
+    typed_products<TensorType::kQ4_K, kPairs>(first, stride, count, x, sums, sum_stride);
   } else {
-    typed_products<TensorType::kQ6_K, kMost, kTogether>(tile, stride, count, x, sums, sum_stride,
-                                                        wait);
+    typed_products<TensorType::kQ6_K, kPairs>(first, stride, count, x, sums, sum_stride);
   }
 }
 
-// This thread's four elements of the norm of x, of which it has four; row.x is x.
-__device__ inline void norm(const float4& x, const float* weight, float epsilon,
-                            PersistentShared& shared, float y[4]) {
+// ((0 + S[0]) + S[1]) + ... of row r of group g of those that begin at `sum`.
+__device__ inline float row_sum(int sum, int g, int r, int super_blocks) {
+  const float* from = shared_memory().sums + sum + g * super_blocks * 8 + r;
+  float y = 0.0f;
+#pragma unroll 8
+  for (int s = 0; s < super_blocks; ++s) y = __fadd_rn(y, from[8 * s]);
+  return y;
+}
+// silu(gate) * up of row `lane` of both, from their sums.
+__device__ inline float swiglu_of(int gate, int up) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  constexpr int kSuperBlocks = kHidden / 256;
+  return swiglu_device(row_sum(gate, lane / 8, lane % 8, kSuperBlocks),
+                       row_sum(up, lane / 8, lane % 8, kSuperBlocks));
+}
+
+// This thread's four elements of the norm of x, of which it has four; shared.x is x.
+__device__ inline float4 norm(float4 x, float4 gain, float epsilon) {
+  PersistentShared& shared = shared_memory();
   const int i = static_cast<int>(threadIdx.x);
-  const float4 gain = __ldg(reinterpret_cast<const float4*>(weight) + i);
-  reinterpret_cast<float4*>(shared.row.x)[i] = x;
+  reinterpret_cast<float4*>(shared.x)[i] = x;
   __syncthreads();
   if (i < kLanes) {
-    float squares[kHidden / kLanes];
-#pragma unroll
-    for (int j = 0; j < kHidden / kLanes; ++j) squares[j] = shared.row.x[i + kLanes * j];
     float sum = 0.0f;
 #pragma unroll
-    for (int j = 0; j < kHidden / kLanes; ++j) sum = __fmaf_rn(squares[j], squares[j], sum);
+    for (int j = 0; j < kHidden / kLanes; ++j) {
+      const float of = shared.x[i + kLanes * j];
+      sum = __fmaf_rn(of, of, sum);
+    }
     shared.lanes[i] = sum;
   }
   __syncthreads();
   const float scale = rms_scale(halving_tree(shared.lanes), kHidden, epsilon);
-  y[0] = __fmul_rn(__fmul_rn(x.x, scale), gain.x);
-  y[1] = __fmul_rn(__fmul_rn(x.y, scale), gain.y);
-  y[2] = __fmul_rn(__fmul_rn(x.z, scale), gain.z);
-  y[3] = __fmul_rn(__fmul_rn(x.w, scale), gain.w);
+  return {__fmul_rn(__fmul_rn(x.x, scale), gain.x), __fmul_rn(__fmul_rn(x.y, scale), gain.y),
+          __fmul_rn(__fmul_rn(x.z, scale), gain.z), __fmul_rn(__fmul_rn(x.w, scale), gain.w)};
 }
 
-// row.q and row.meta from all threads' four elements.
-__device__ inline void quantize_row(PersistentShared& shared, const float y[4]) {
+// shared.activations from all threads' four elements.
+__device__ inline void quantize_row(float4 of) {
+  QuantizedRows& to = shared_memory().activations;
   const int i = static_cast<int>(threadIdx.x);
-  reinterpret_cast<int*>(shared.row.q)[i] = quantize_quad(y, shared.row.meta + i / 8);
+  const float y[4] = {of.x, of.y, of.z, of.w};
+  reinterpret_cast<int*>(to.q)[i] = quantize_quad(y, to.meta + i / 8);
 }
 
-// Partial results of chunks on their way to whoever merges them.
+// Partial results of one head's chunks on their way to whoever merges them.
 struct TaggedPartials {
   const Exchange& exchange;
+  int head;
   unsigned tag;
 
-  __device__ Word* values(int head, int chunk) const {
-    return exchange.values +
-           static_cast<std::size_t>(head * exchange.max_chunks + chunk) * kHeadDim;
+  __device__ std::size_t place(int chunk) const {
+    return static_cast<std::size_t>(head * exchange.max_chunks + chunk);
   }
-  __device__ Word* terms(int head, int chunk) const {
-    return exchange.terms + 2 * (head * exchange.max_chunks + chunk);
+  __device__ void store(int chunk, int column, float y, const ChunkTerms& of) const {
+    put(exchange.values + place(chunk) * kHeadDim + column, tagged(y, tag));
+    if (column == 0)
+      put_two(exchange.terms + 2 * place(chunk), tagged(of.max, tag), tagged(of.sum, tag));
   }
-  __device__ void store(int head, int chunk, int column, float y, const ChunkTerms& of) const {
-    put(values(head, chunk) + column, tagged(y, tag));
-    if (column == 0) put_two(terms(head, chunk), tagged(of.max, tag), tagged(of.sum, tag));
+  __device__ float value(int chunk, int column) const {
+    return float_of(take(exchange.values + place(chunk) * kHeadDim + column, tag));
   }
-  __device__ float2 read_terms(int head, int chunk) const {
+  // m_j and l_j
+  __device__ float2 terms_of(int chunk) const {
     TwoWords words[1];
-    take_pairs(terms(head, chunk), 0, 1, tag, words);
+    take_pairs(exchange.terms + 2 * place(chunk), 0, 1, tag, words);
     return {float_of(words[0].first), float_of(words[0].second)};
   }
-  template <int kMost>
-  __device__ void read_values(int head, int first_chunk, int count, int column,
-                              float (&y)[kMost]) const {
-    bool all;
-    do {
-      all = true;
-#pragma unroll
-      for (int j = 0; j < kMost; ++j) {
-        if (j >= count) continue;
-        const Word word = read_word(values(head, first_chunk + j) + column);
-        y[j] = float_of(word);
-        all = all && tag_of(word) == tag;
-      }
-    } while (!all);
-  }
+};
+
+// What a block does of attention at a time.
+struct Item {
+  int first_head;
+  int kv_head;
+  int chunk;
 };
 
 // One block of the kernel.
@@ -324,21 +360,28 @@ class Block {
         copies(block_shared.barriers),
         first_tag(static_cast<unsigned>(*arguments.exchange.launches) *
                       static_cast<unsigned>(arguments.num_layers) +
-                  1u) {}
+                  1u),
+        units_each(arguments.moe_intermediate_size / 32),
+        num_units(units_each * arguments.num_experts_per_tok),
+        own_unit(kPairUnits * (block / 2) + block % 2),
+        third_unit(kPairUnits * (block / 2) + 2),
+        own_rank(own_unit / units_each),
+        third_rank(third_unit / units_each),
+        position(arguments.state->position),
+        num_chunks(position / kAttentionChunk + 1),
+        heads_each(arguments.num_heads * num_chunks <= static_cast<int>(gridDim.x) ? 1
+                                                                                   : kFastHeads),
+        items_of_chunk(arguments.num_heads / heads_each),
+        first_item(item_of(block)) {}
 
   __device__ void run() {
     if (i < kPieces) {
-      copies.init(i, i == kDownPiece || i == kDownPiece + 1
-                         ? static_cast<unsigned>(a.num_experts_per_tok)
-                     : i == kLayerPiece ? 3u
-                                        : 1u);
+      copies.init(i, i == kLayerPiece ? 3u : 1u);
 #if __CUDA_ARCH__ >= 900
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
     }
     __syncthreads();
-    position = a.state->position;
-    num_chunks = position / kAttentionChunk + 1;
     start_layer(0);
     for (int c = i; c < kHeadDim / 2; c += kThreads) {
       const std::size_t row = static_cast<std::size_t>(position) * (kHeadDim / 2);
@@ -389,83 +432,73 @@ class Block {
   __device__ int qkv_matrix() const {
     return block >= a.first_block[2] ? 2 : block >= a.first_block[1] ? 1 : 0;
   }
-  __device__ int qkv_first() const { return (block - a.first_block[qkv_matrix()]) * kQkvGroups; }
+  __device__ int qkv_each() const { return qkv_matrix() == 2 ? kValueGroups : kQkvGroups; }
+  __device__ int qkv_first() const { return (block - a.first_block[qkv_matrix()]) * qkv_each(); }
   __device__ int qkv_count() const {
     const int groups = (qkv_matrix() == 0 ? a.query_size : a.key_value_size) / 8;
-    return max(0, min(kQkvGroups, groups - qkv_first()));
-  }
-  __device__ static int pair_count(int first) { return max(0, min(2, kHidden / 8 - first)); }
-
-  __device__ std::uint8_t* qkv_tiles() const { return shared.tiles + a.plan.unit_bytes; }
-  __device__ ChunkRows& chunk_rows() const { return *reinterpret_cast<ChunkRows*>(qkv_tiles()); }
-  __device__ std::uint8_t* down_tiles(int group) const {
-    return shared.tiles + (group == 0 ? 2 * a.plan.unit_bytes : 0);
+    return max(0, min(qkv_each(), groups - qkv_first()));
   }
 
-  // Copies of another layer's weights; all threads call, some of the last warp start them.
-  static constexpr int kStarter = kThreads - kWarp;
+  __device__ std::uint8_t* qkv_tiles() const { return shared.tiles; }
+  __device__ std::uint8_t* out_tiles() const { return shared.tiles + a.plan.out; }
+  __device__ std::uint8_t* down_tiles() const { return shared.tiles + a.plan.down; }
+  // Of every other item of attention.
+  __device__ ChunkRows& chunk_rows(int n) const {
+    return *reinterpret_cast<ChunkRows*>(n % 2 == 0 ? down_tiles() : qkv_tiles());
+  }
+
+  // Copies of another layer's weights, each by the first thread of a warp that has little else to
+  // do: one thread that starts them all takes microseconds.
+  __device__ bool starts(int of_warp) const { return i == of_warp * kWarp; }
   __device__ void start_qkv(int of) const {
-    const int g = i - kStarter;
-    if (g < 0 || g >= qkv_count()) return;
-    const PersistentMatrix& matrix = weights(of).qkv[qkv_matrix()];
-    copies.start_group(kQkvPiece, qkv_tiles(), matrix, matrix.data, qkv_first(), g);
+    if (!starts(kWarps - 1) || qkv_count() == 0) return;
+    copies.start_groups(kQkvPiece, qkv_tiles(), weights(of).qkv[qkv_matrix()], 0, qkv_first(),
+                        qkv_count());
   }
   __device__ void start_out(int of) const {
-    const int first = kOutGroups * block;
-    const int g = i - kStarter;
-    if (g < 0 || g >= pair_count(first)) return;
-    const PersistentMatrix& matrix = weights(of).o_proj;
-    copies.start_group(kOutPiece, shared.tiles, matrix, matrix.data, first, g);
+    if (!starts(kWarps - 2) || !has_rows()) return;
+    copies.start_groups(kOutPiece, out_tiles(), weights(of).o_proj, 0, kOutGroups * block,
+                        row_groups());
   }
   __device__ void start_router(int of) const {
-    if (block >= a.num_experts || i != kStarter) return;
+    if (!starts(kWarps - 1) || block >= a.num_experts) return;
     copies.start(kRouterPiece, shared.tiles + a.plan.router,
                  weights(of).router + static_cast<std::size_t>(block) * kHidden,
                  kHidden * sizeof(float));
   }
 
-  // Brings the next layer's weights that routing does not decide into the second-level cache while
-  // device memory has little else to do.
-  __device__ void prefetch_next() const {
-    if (i < kStarter) return;
-    const PersistentLayer& next = weights(layer + 1);
-    const auto prefetch = [](const PersistentMatrix& matrix, int g) {
-      const auto at = static_cast<std::size_t>(g) * matrix.group_bytes;
-      prefetch_part(matrix.data + at, matrix.group_bytes, 0, 1);
-    };
-    if (lane < qkv_count()) prefetch(next.qkv[qkv_matrix()], qkv_first() + lane);
-    const int out_first = kOutGroups * block;
-    if (lane >= 8 && lane - 8 < pair_count(out_first)) prefetch(next.o_proj, out_first + lane - 8);
+  __device__ float4 gain_of(const float* weight) const {
+    return __ldg(reinterpret_cast<const float4*>(weight) + i);
   }
 
   __device__ void qkv() {
-    const float4 x_in = layer == 0 ? reinterpret_cast<const float4*>(a.hidden)[i]
-                                   : take_four(a.exchange.hidden + 4 * i, tag - 1);
-    keep_own(x_in, shared.entered);
-    float y[4];
-    norm(x_in, weights(layer).input_layernorm, a.epsilon, shared, y);
-    quantize_row(shared, y);
+    start_item(0);
+    if (qkv_count() == 0 && !has_rows()) return;
+    const float4 gain = gain_of(weights(layer).input_layernorm);
+    const float4 x = layer == 0 ? reinterpret_cast<const float4*>(a.hidden)[i]
+                                : take_four(a.exchange.hidden + 4 * i, tag - 1);
+    keep_own(x, shared.entered);
+    quantize_row(norm(x, gain, a.epsilon));
     __syncthreads();
+    if (qkv_count() == 0) return;
     constexpr int kSuperBlocks = kHidden / 256;
     const int which = qkv_matrix();
     const PersistentMatrix& matrix = weights(layer).qkv[which];
     const int s = warp % kSuperBlocks;
-    ActivationLane x;
-    x.load(shared.row.q, shared.row.meta, s, lane % 4);
-    // Half of the warps for the first three groups, half for the others.
-    constexpr int kHalf = (kQkvGroups + 1) / 2;
-    const int begin = warp < kSuperBlocks ? 0 : kHalf;
-    tile_products<kHalf, kHalf>(
-        matrix.type, qkv_tiles() + begin * matrix.group_bytes + s * matrix.tile_bytes,
-        matrix.group_bytes, min(kHalf, qkv_count() - begin), x,
-        shared.sums + (begin * kSuperBlocks + s) * 8 + lane / 4, 8 * kSuperBlocks,
-        [&](int g) { copies.wait(kQkvPiece + begin + g, parity); });
+    // Half of the warps for the first groups, half for the others.
+    const int half = (qkv_each() + 1) / 2;
+    const int begin = warp < kSuperBlocks ? 0 : half;
+    copies.wait(kQkvPiece, parity);
+    products<(kQkvGroups + 3) / 4>(shared, matrix.type,
+                                   static_cast<unsigned>(begin) * matrix.group_bytes +
+                                       static_cast<unsigned>(s) * matrix.tile_bytes,
+                                   matrix.group_bytes, min(half, qkv_count() - begin), s,
+                                   (begin * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
     __syncthreads();
     if (i < 8 * qkv_count()) {
       put(a.exchange.qkv[which] + 8 * qkv_first() + i,
-          tagged(ordered_sum(shared.sums, i / 8, i % 8, kSuperBlocks), tag));
+          tagged(row_sum(0, i / 8, i % 8, kSuperBlocks), tag));
     }
-    if (block < num_items()) start_chunk(block);
   }
 
   __device__ static float4 take_four(const Word* at, unsigned tag) {
@@ -480,10 +513,13 @@ class Block {
     if (first >= 0 && first < kRowsEach) *reinterpret_cast<float4*>(own + first) = x;
   }
 
-  // Four heads and a chunk.
-  __device__ int num_items() const { return a.num_quads * num_chunks; }
-  __device__ HeadCache cache_of(int item) const {
-    const int kv_head = kFastHeads * (item % a.num_quads) / a.group_size;
+  __device__ int num_items() const { return items_of_chunk * num_chunks; }
+  __device__ Item item_of(int n) const {
+    const int first_head = heads_each * (n % items_of_chunk);
+    return {first_head, first_head / a.group_size, n / items_of_chunk};
+  }
+  __device__ HeadCache cache_of(const Item& item) const {
+    const int kv_head = item.kv_head;
     const auto offset = static_cast<std::size_t>(kv_head * kHeadDim);
     return {weights(layer).k_cache + offset,
             weights(layer).v_cache + offset,
@@ -493,92 +529,186 @@ class Block {
             position + 1,
             position};
   }
-  __device__ void start_chunk(int item) const {
-    copy_chunk(cache_of(item), item / a.num_quads, chunk_rows());
+  // The n-th item of this block, where there is one: whether there is.
+  __device__ bool start_item(int n) const {
+    const int at = block + n * static_cast<int>(gridDim.x);
+    if (at >= num_items()) return false;
+    const Item item = n == 0 ? first_item : item_of(at);
+    copy_chunk(cache_of(item), item.chunk, chunk_rows(n));
     __pipeline_commit();
+    return true;
   }
 
   __device__ void attention() {
     if (has_next()) start_layer(layer + 1);
-    for (int item = block; item < num_items(); item += static_cast<int>(gridDim.x)) {
-      if (item != block) start_chunk(item);
-      attend(item);
+    if (layer > 0) start_out(layer);
+    const int each = static_cast<int>(gridDim.x);
+    bool has_more = start_item(1);
+#pragma unroll 1
+    for (int n = 0; block + n * each < num_items(); ++n) {
+      attend(n == 0 ? first_item : item_of(block + n * each), chunk_rows(n), has_more);
+      has_more = start_item(n + 2);
     }
     // The copies that come next write where these threads wrote.
 #if __CUDA_ARCH__ >= 900
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
     __syncthreads();
-    if (has_next()) {
-      copies.wait(kLayerPiece, parity ^ 1u);
-      prefetch_next();
-    }
-    if (num_chunks == 1 || warp != 0) return;
-    for (int b = block; b < a.query_size / 32; b += static_cast<int>(gridDim.x)) {
-      const TaggedPartials partials{a.exchange, tag};
-      const int head = 32 * b / kHeadDim;
-      a.exchange.heads.put_block(
-          b, merge_chunks(partials, head, 32 * b % kHeadDim + lane, num_chunks), tag);
-    }
+    if (has_next()) copies.wait(kLayerPiece, parity ^ 1u);
+    if (num_chunks == 1) return;
+#pragma unroll 1
+    for (int b = block; b < a.query_size / 32; b += each) merge(b);
   }
 
-  __device__ void turn(const float* gains, float* head) const {
-    norm_and_rope(gains, shared.cosines, shared.sines, a.epsilon, kHeadDim, head);
+  // The results of all chunks for block b of 32 columns: all warps read, the first one merges.
+  __device__ void merge(int b) {
+    MergedChunks& of = shared.chunks;
+    const int head = 32 * b / kHeadDim;
+    const TaggedPartials partials{a.exchange, head, tag};
+    float y = 0.0f;
+    float sum = 0.0f;
+    float max = kLowestScore;
+#pragma unroll 1
+    for (int first = 0; first < num_chunks; first += kMergeAtOnce) {
+      const int count = min(kMergeAtOnce, num_chunks - first);
+      if (warp == 0) {
+        max = merge_scales(partials, first, count, max, of);
+      } else {
+#pragma unroll 1
+        for (int c = warp - 1; c < count; c += kWarps - 1) {
+          of.values[c][lane] = partials.value(first + c, 32 * b % kHeadDim + lane);
+        }
+      }
+      __syncthreads();
+      if (warp == 0) {
+#pragma unroll 4
+        for (int c = 0; c < count; ++c) {
+          const float4 terms = of.terms[c];
+          y = __fmaf_rn(y, terms.x, __fmul_rn(of.values[c][lane], terms.y));
+          sum = __fmaf_rn(sum, terms.x, __fmul_rn(terms.z, terms.y));
+          if (first + c == 0) {
+            y = of.values[0][lane];
+            sum = terms.z;
+          }
+        }
+      }
+      __syncthreads();
+    }
+    if (warp == 0) a.exchange.heads.put_block(b, __fdiv_rn(y, sum), tag);
   }
-  __device__ void attend(int item) {
+  // of.terms of `count` chunks, by a full warp; max: the largest score of the chunks before.
+  // Returns that of these, too.
+  __device__ float merge_scales(const TaggedPartials& partials, int first, int count, float max,
+                                MergedChunks& of) const {
+#pragma unroll 1
+    for (int begin = 0; begin < count; begin += kWarp) {
+      const int c = begin + lane;
+      const float2 mine = c < count ? partials.terms_of(first + c) : float2{kLowestScore, 0.0f};
+      // The largest of all chunks up to this lane's, and up to the one before.
+      float running = fmaxf(max, mine.x);
+#pragma unroll
+      for (int h = 1; h < kWarp; h *= 2) {
+        const float other = __shfl_up_sync(kAllLanes, running, static_cast<unsigned>(h));
+        if (lane >= h) running = fmaxf(running, other);
+      }
+      const float shifted = __shfl_up_sync(kAllLanes, running, 1);
+      const MergeScales scales(lane == 0 ? max : shifted, mine.x);
+      if (c < count) of.terms[c] = {scales.merged, scales.next, mine.y, 0.0f};
+      max = __shfl_sync(kAllLanes, running, kWarp - 1);
+    }
+    return max;
+  }
+
+  // has_more: the copies of the next item are under way, too.
+  __device__ void attend(const Item& item, ChunkRows& rows, bool has_more) {
     FourHeads& work = shared.heads;
-    ChunkRows& rows = chunk_rows();
-    const int first_head = kFastHeads * (item % a.num_quads);
-    const int chunk = item / a.num_quads;
-    const int kv_head = first_head / a.group_size;
+    const int heads = heads_each;
+    const int first_head = item.first_head;
+    const int chunk = item.chunk;
+    const int kv_head = item.kv_head;
     const bool has_new = chunk == num_chunks - 1;
     const int count = min(kAttentionChunk, position + 1 - kAttentionChunk * chunk);
-    // Columns 2 lane and 2 lane + 1 of both halves of a head, by a warp.
-    const auto take_head = [&](const Word* words, float* head) {
-      TwoWords of[2];
-      take_pairs(words + 2 * lane, kHeadDim / 2, 2, tag, of);
-#pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        *reinterpret_cast<float2*>(head + kHeadDim / 2 * n + 2 * lane) = {float_of(of[n].first),
-                                                                          float_of(of[n].second)};
-      }
-      __syncwarp();
-    };
-    if (warp < kFastHeads) {
-      take_head(a.exchange.qkv[0] + (first_head + warp) * kHeadDim, work.q[warp]);
-      turn(shared.q_norm[layer & 1], work.q[warp]);
-    } else if (has_new && warp < kFastHeads + 2) {
-      const bool is_value = warp == kFastHeads + 1;
-      float* const row = is_value ? work.new_v : work.new_k;
-      take_head(a.exchange.qkv[is_value ? 2 : 1] + kv_head * kHeadDim, row);
-      if (!is_value) turn(shared.k_norm[layer & 1], row);
-      store_new(row, kv_head, first_head % a.group_size == 0, is_value);
+    // A row a warp: queries, the new key and the new value.
+    const int which = warp < kFastHeads ? 0 : warp - kFastHeads + 1;
+    if (which == 0 ? warp < heads : has_new && which <= 2) {
+      static_assert(offsetof(FourHeads, new_k) == kFastHeads * kHeadDim * sizeof(float));
+      static_assert(offsetof(FourHeads, new_v) == (kFastHeads + 1) * kHeadDim * sizeof(float));
+      float* const row = work.q[0] + kHeadDim * warp;
+      const Word* const words =
+          a.exchange.qkv[which] + (which == 0 ? first_head + warp : kv_head) * kHeadDim;
+      const float* const gains = which == 0 ? shared.q_norm[layer & 1] : shared.k_norm[layer & 1];
+      take_head(words, which < 2, gains, row);
+      if (which > 0) store_new(rows, row, kv_head, first_head % a.group_size == 0, which == 2);
     }
-    __pipeline_wait_prior(0);
+    __pipeline_wait_prior(has_more ? 1 : 0);
     __syncthreads();
-    four_head_chunk(work, rows, count, a.scale);
+    if (heads == 1) {
+      one_head_chunk(work, rows, count, a.scale);
+    } else {
+      four_head_chunk(work, rows, count, a.scale);
+    }
     const int head = i / kHeadDim;
     const int column = i % kHeadDim;
-    const float y = chunk_result(work, count, head, column);
-    if (num_chunks == 1) {
-      const int b = ((first_head + head) * kHeadDim + column) / 32;
-      a.exchange.heads.put_block(b, __fdiv_rn(y, work.chunk[head].sum), tag);
-    } else {
+    if (head < heads) {
+      const float y = chunk_result(work, count, head, column);
       const ChunkTerms of = work.chunk[head];
-      TaggedPartials{a.exchange, tag}.store(first_head + head, chunk, column, y, of);
+      if (num_chunks == 1) {
+        a.exchange.heads.put_block(((first_head + head) * kHeadDim + column) / 32,
+                                   __fdiv_rn(y, of.sum), tag);
+      } else {
+        TaggedPartials{a.exchange, first_head + head, tag}.store(chunk, column, y, of);
+      }
     }
     __syncthreads();  // Before the next item's rows and terms.
   }
+  // A head, to `row`, by a warp; `turned`: behind its norm and rope. A thread has the columns
+  // lane + 32 j, as the halving tree of the norm and the halves of rope need them.
+  __device__ void take_head(const Word* words, bool turned, const float* gains, float* row) const {
+    float x[4];
+    bool all;
+    do {
+      all = true;
+      Word of[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) of[j] = read_word(words + lane + kWarp * j);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        x[j] = float_of(of[j]);
+        all = all && tag_of(of[j]) == tag;
+      }
+    } while (!all);
+    if (turned) {
+      float squares[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) squares[j] = __fmaf_rn(x[j], x[j], 0.0f);
+      const float scale = rms_scale(halving_tree(squares[0], squares[1], squares[2], squares[3]),
+                                    kHeadDim, a.epsilon);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        x[j] = __fmul_rn(__fmul_rn(x[j], scale), gains[lane + kWarp * j]);
+      }
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int c = lane + kWarp * j;
+        const float2 pair = rotate(x[j], x[j + 2], shared.cosines[c], shared.sines[c]);
+        x[j] = pair.x;
+        x[j + 2] = pair.y;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) row[lane + kWarp * j] = x[j];
+    __syncwarp();
+  }
   // The new key or value of a warp, as float16: to the rows of the chunk, and to the cache.
-  __device__ void store_new(const float* row, int kv_head, bool to_cache, bool is_value) const {
-    ChunkRows& rows = chunk_rows();
+  __device__ void store_new(ChunkRows& rows, const float* row, int kv_head, bool to_cache,
+                            bool is_value) const {
     const int r = position % kAttentionChunk;
     std::uint16_t* const near = is_value ? rows.v + r * kHeadDim : rows.k + r * kKeyStride;
-    std::uint16_t* const cache = (is_value ? weights(layer).v_cache : weights(layer).k_cache) +
-                                 static_cast<std::size_t>(position) *
-                                     static_cast<std::size_t>(a.key_value_size) +
-                                 static_cast<std::size_t>(kv_head * kHeadDim);
-#pragma unroll
+    std::uint16_t* const cache =
+        (is_value ? weights(layer).v_cache : weights(layer).k_cache) +
+        static_cast<std::size_t>(position) * static_cast<std::size_t>(a.key_value_size) +
+        static_cast<std::size_t>(kv_head * kHeadDim);
+#pragma unroll 1
     for (int c = lane; c < kHeadDim; c += kWarp) {
       const std::uint16_t half = half_bits(row[c]);
       near[c] = half;
@@ -589,54 +719,52 @@ class Block {
   }
 
   __device__ void out() {
+    if (!has_rows()) return;
     const PersistentMatrix& matrix = weights(layer).o_proj;
     const int super_blocks = a.query_size / 256;
-    const int first = kOutGroups * block;
-    const int count = pair_count(first);
-    if (count > 0) {
-      for (int s = warp; s < super_blocks; s += kWarps) {
-        take_heads(s);
-        ActivationLane x;
-        x.load(shared.taken.q, shared.taken.meta, s, lane % 4);
-        tile_products<kOutGroups, kOutGroups>(matrix.type, shared.tiles + s * matrix.tile_bytes,
-                                              matrix.group_bytes, count, x,
-                                              shared.sums + s * 8 + lane / 4, 8 * super_blocks,
-                                              [&](int g) { copies.wait(kOutPiece + g, parity); });
-      }
+    copies.wait(kOutPiece, parity);
+#pragma unroll 1
+    for (int s = warp; s < super_blocks; s += kWarps) {
+      take_heads(s);
+      products<kOutGroups / 2>(shared, matrix.type,
+                               a.plan.out + static_cast<unsigned>(s) * matrix.tile_bytes,
+                               matrix.group_bytes, row_groups(), s, s * 8, 8 * super_blocks);
     }
     __syncthreads();
-    if (i < 8 * count) {
-      const float y =
-          __fadd_rn(shared.entered[i], ordered_sum(shared.sums, i / 8, i % 8, super_blocks));
-      put(a.exchange.attended + 8 * first + i, tagged(y, tag));
+    if (i < 8 * row_groups()) {
+      const float y = __fadd_rn(shared.entered[i], row_sum(0, i / 8, i % 8, super_blocks));
+      put(a.exchange.attended + kRowsEach * block + i, tagged(y, tag));
     }
   }
-  // Super-block s of what attention gave, by a warp.
+  // Super-block s of what attention gave, by a warp: eight blocks of two heads.
   __device__ void take_heads(int s) const {
-    TwoWords q[1];
-    take_pairs(a.exchange.heads.q + 64 * s + 2 * lane, 0, 1, tag, q);
-    shared.taken.store_q(32 * s + lane, q[0]);
-    TwoWords meta[1];
-    take_pairs(a.exchange.heads.meta + 2 * (8 * s + lane), 0, lane < 8 ? 1 : 0, tag, meta);
-    if (lane < 8) shared.taken.store_meta(8 * s + lane, meta[0]);
+    const QuantizedWords& heads = a.exchange.heads;
+    if (lane < 2) await(heads.last_of(8 * s + 4 * lane), tag);
+    __syncwarp();
+    constexpr int kPairs = 8 * QuantizedWords::kPairs;
+    const int first = kPairs * s + lane;
+    const int count = kWarp + lane < kPairs ? 2 : 1;
+    TwoWords words[2];
+    take_pairs(heads.pair(first), 2 * kWarp, count, tag, words);
+    shared.activations.store(first, words[0]);
+    if (count == 2) shared.activations.store(first + kWarp, words[1]);
     __syncwarp();
   }
 
   __device__ void router() {
+    if (block >= a.num_experts && !has_own() && !has_rows()) return;
+    const float4 gain = gain_of(weights(layer).post_attention_layernorm);
     const float4 x = take_four(a.exchange.attended + 4 * i, tag);
     keep_own(x, shared.attended);
-    float y[4];
-    norm(x, weights(layer).post_attention_layernorm, a.epsilon, shared, y);
-    reinterpret_cast<float4*>(shared.row.x)[i] = {y[0], y[1], y[2], y[3]};
+    const float4 y = norm(x, gain, a.epsilon);
+    reinterpret_cast<float4*>(shared.x)[i] = y;
     __syncthreads();
     if (block < a.num_experts && i < kLanes) {
       copies.wait(kRouterPiece, parity);
       const auto* const row = reinterpret_cast<const float*>(shared.tiles + a.plan.router);
       float sum = 0.0f;
-#pragma unroll
-      for (int c = 0; c < kHidden; c += kLanes) {
-        sum = __fmaf_rn(row[c + i], shared.row.x[c + i], sum);
-      }
+#pragma unroll 8
+      for (int c = i; c < kHidden; c += kLanes) sum = __fmaf_rn(row[c], shared.x[c], sum);
       shared.lanes[i] = sum;
     }
     __syncthreads();
@@ -644,43 +772,51 @@ class Block {
       const float logit = halving_tree(shared.lanes);
       if (lane == 0) put(a.exchange.logits + block, tagged(logit, tag));
     }
-    quantize_row(shared, y);
+    quantize_row(y);
     if (has_next()) start_router(layer + 1);
   }
 
-  // Unit u of this block: 32 rows of gate_proj and up_proj of the expert of some rank.
-  __device__ int unit(int u) const { return block + u * static_cast<int>(gridDim.x); }
-  __device__ int units_each() const { return a.moe_intermediate_size / 32; }  // Of an expert.
-  __device__ bool has_unit(int u) const { return unit(u) < units_each() * a.num_experts_per_tok; }
+  __device__ bool has_own() const { return own_unit < num_units; }
+  __device__ bool has_third() const { return third_unit < num_units; }
+  // Of hidden, in groups of 8.
+  __device__ int row_groups() const {
+    return max(0, min(kOutGroups, kHidden / 8 - kOutGroups * block));
+  }
+  __device__ bool has_rows() const { return row_groups() > 0; }
 
-  // All threads call: a thread a copy.
+  // gate_proj (m = 0) and up_proj of the half unit and of the unit.
   __device__ void start_units() const {
-    constexpr int kGroups = 2 * kUnitGroups;
-    const int n = i - kStarter;
-    const int u = n / kGroups;
-    if (n < 0 || u >= kUnits || !has_unit(u)) return;
-    const int m = n / kUnitGroups % 2;
-    const PersistentLayer& of = weights(layer);
-    const PersistentMatrix& matrix = of.gate_up[m];
-    const auto expert = static_cast<std::size_t>(shared.ids[unit(u) / units_each()]);
-    copies.start_group(kUnitPiece + (2 * u + m) * kUnitGroups, unit_tiles(u, m), matrix,
-                       matrix.data + expert * matrix.expert_stride,
-                       unit(u) % units_each() * kUnitGroups, n % kUnitGroups);
+    const int n = warp;
+    const bool is_half = n < 2;
+    if (lane != 0 || n >= 4 || !(is_half ? has_third() : has_own())) return;
+    const int m = n % 2;
+    const int unit = is_half ? third_unit : own_unit;
+    const PersistentMatrix& matrix = weights(layer).gate_up[m];
+    copies.start_groups((is_half ? kHalfPiece : kUnitPiece) + m,
+                        shared.tiles + unit_tiles(is_half, m), matrix,
+                        static_cast<std::size_t>(shared.ids[is_half ? third_rank : own_rank]),
+                        (unit - (is_half ? third_rank : own_rank) * units_each) * kUnitGroups +
+                            (is_half ? block % 2 * kHalfGroups : 0),
+                        is_half ? kHalfGroups : kUnitGroups);
   }
-  __device__ std::uint8_t* unit_tiles(int u, int m) const {
-    return shared.tiles + u * a.plan.unit_bytes +
-           m * kUnitGroups * weights(layer).gate_up[0].group_bytes;
+  // Offset in shared.tiles.
+  __device__ unsigned unit_tiles(bool is_half, int m) const {
+    const unsigned groups = is_half ? kHalfGroups : kUnitGroups;
+    return (is_half ? 0 : a.plan.unit) +
+           static_cast<unsigned>(m) * groups * weights(layer).gate_up[0].group_bytes;
   }
-  // By the first threads of a warp.
-  __device__ void start_down(int group) const {
+  // Behind the half unit, so that the units come first.
+  __device__ void start_down() const {
+    const int rank = warp - kMaxRanks;
+    if (lane != 0 || rank < 0 || rank >= a.num_experts_per_tok || !has_rows()) return;
     const PersistentMatrix& matrix = weights(layer).down_proj;
-    const int first = kDownGroups * block + group;
-    if (group >= pair_count(kDownGroups * block) || lane >= a.num_experts_per_tok) return;
-    const auto expert = static_cast<std::size_t>(shared.ids[lane]);
-    copies.start(kDownPiece + group, down_tiles(group) + lane * matrix.group_bytes,
-                 matrix.data + expert * matrix.expert_stride +
-                     static_cast<std::size_t>(first) * matrix.group_bytes,
-                 matrix.group_bytes);
+    copies.start_groups(kDownPiece + rank, down_tiles() + down_tile(rank, 0), matrix,
+                        static_cast<std::size_t>(shared.ids[rank]), kDownGroups * block,
+                        row_groups());
+  }
+  __device__ unsigned down_tile(int rank, int group) const {
+    return static_cast<unsigned>(rank * row_groups() + group) *
+           weights(layer).down_proj.group_bytes;
   }
 
   // shared.ids and shared.logits, as find_rank for all ranks at once. Barriers inside and behind.
@@ -691,24 +827,20 @@ class Block {
       shared.bits[i] = i < a.num_experts ? ordered_bits(logit) : 0u;
     }
     __syncthreads();
+    const int before = count_before(shared.bits);
     const int e = i / 4;
-    const unsigned mine = shared.bits[e];
-    int before = 0;
-#pragma unroll 8
-    for (int m = 0; m < kMaxExperts / 4; ++m) {
-      const int other = 4 * m + i % 4;
-      const unsigned its = shared.bits[other];
-      before += (its > mine || (its == mine && other < e)) ? 1 : 0;
-    }
-    before += __shfl_xor_sync(kAllLanes, before, 1);
-    before += __shfl_xor_sync(kAllLanes, before, 2);
-    if (i % 4 == 0 && before < a.num_experts_per_tok) shared.ids[before] = e;
+    if (i % 4 == 0 && e < a.num_experts && before < a.num_experts_per_tok) shared.ids[before] = e;
     __syncthreads();
   }
 
   __device__ void gate_up() {
+    if (has_own() || has_rows()) chosen_units();
+    __syncthreads();  // Before others are in place of these sums, rows and tiles.
+  }
+  __device__ void chosen_units() {
     choose();
     start_units();
+    if (!has_third()) start_down();
     if (warp == kWarps - 2) {
       routing_weights(shared.logits, a.num_experts, shared.ids, a.num_experts_per_tok,
                       a.norm_topk_prob, shared.shares);
@@ -720,117 +852,127 @@ class Block {
       }
     }
     constexpr int kSuperBlocks = kHidden / 256;
-    constexpr int kSumsEach = kUnitGroups * 8 * kSuperBlocks;
     const int s = warp % kSuperBlocks;
     const int m = warp / kSuperBlocks;
-    ActivationLane x;
-    x.load(shared.row.q, shared.row.meta, s, lane % 4);
     const PersistentMatrix& matrix = weights(layer).gate_up[m];
-    for (int u = 0; u < kUnits && has_unit(u); ++u) {
-      tile_products<kUnitGroups, 2>(
-          matrix.type, unit_tiles(u, m) + s * matrix.tile_bytes, matrix.group_bytes, kUnitGroups, x,
-          shared.sums + (2 * u + m) * kSumsEach + s * 8 + lane / 4, 8 * kSuperBlocks,
-          [&](int g) { copies.wait(kUnitPiece + (2 * u + m) * kUnitGroups + g, parity); });
+    constexpr int kHalfSums = kHalfGroups * 8 * kSuperBlocks;
+    constexpr int kUnitSums = kUnitGroups * 8 * kSuperBlocks;
+    constexpr int kFirstUnitSum = 2 * kHalfSums;
+    float half = 0.0f;
+    if (has_third()) {
+      copies.wait(kHalfPiece + m, parity);
+      products<kHalfGroups / 2>(
+          shared, matrix.type, unit_tiles(true, m) + static_cast<unsigned>(s) * matrix.tile_bytes,
+          matrix.group_bytes, kHalfGroups, s, m * kHalfSums + s * 8, 8 * kSuperBlocks);
       __syncthreads();
-      // Behind all units' tiles, which are needed first.
-      if (u == 0 && warp <= 1) start_down(warp);
-      if (warp == 2 * u) {
-        const float* const of_unit = shared.sums + 2 * u * kSumsEach;
-        const float gate = ordered_sum(of_unit, lane / 8, lane % 8, kSuperBlocks);
-        const float up = ordered_sum(of_unit + kSumsEach, lane / 8, lane % 8, kSuperBlocks);
-        a.exchange.inner.put_block(unit(u), swiglu_device(gate, up), tag);
+      start_down();
+      if (warp == 0 && lane < 8 * kHalfGroups) {
+        half = swiglu_of(0, kHalfSums);
+        if (block % 2 != 0) {
+          put(a.exchange.halves + 8 * kHalfGroups * (block / 2) + lane, tagged(half, tag));
+        }
       }
     }
-    __syncthreads();  // Before others are in place of these sums, rows and tiles.
-    if (has_next()) start_qkv(layer + 1);
+    if (has_own()) {
+      copies.wait(kUnitPiece + m, parity);
+      products<kUnitGroups / 2>(shared, matrix.type,
+                                unit_tiles(false, m) + static_cast<unsigned>(s) * matrix.tile_bytes,
+                                matrix.group_bytes, kUnitGroups, s,
+                                kFirstUnitSum + m * kUnitSums + s * 8, 8 * kSuperBlocks);
+      __syncthreads();
+      if (warp == 1) {
+        a.exchange.inner.put_block(own_unit, swiglu_of(kFirstUnitSum, kFirstUnitSum + kUnitSums),
+                                   tag);
+      }
+    }
+    // The neighbour began with its half, too.
+    if (warp != 0 || !has_third() || block % 2 != 0) return;
+    constexpr int kRows = 8 * kHalfGroups;
+    const Word* const halves = a.exchange.halves + kRows * (block / 2);
+    const float y = lane >= kRows ? float_of(take(halves + lane - kRows, tag)) : half;
+    a.exchange.inner.put_block(third_unit, y, tag);
   }
   // The activations of all experts, by all threads.
   __device__ void take_inner() const {
-    const int blocks = units_each() * a.num_experts_per_tok;
-    constexpr int kEach = (5 * kMaxInnerBlocks + kThreads - 1) / kThreads;
-    // Four pairs of q and one of meta a block.
-    TwoWords words[kEach];
-    const auto source = [&](int n) {
-      const int pair = i + kThreads * n;
-      return pair < 4 * blocks ? a.exchange.inner.q + 2 * pair
-                               : a.exchange.inner.meta + 2 * (pair - 4 * blocks);
-    };
-    const int count = (5 * blocks - i + kThreads - 1) / kThreads;
-    bool all;
-    do {
-      all = true;
+    const QuantizedWords& inner = a.exchange.inner;
+    const int pairs = QuantizedWords::kPairs * num_units;
+    const int count = (pairs - i + kThreads - 1) / kThreads;
+    TwoWords words[kInnerPairs];
+    take_pairs(inner.pair(i), 2 * kThreads, count, tag, words);
 #pragma unroll
-      for (int n = 0; n < kEach; ++n) {
-        if (n < count) words[n] = read_two(source(n));
-      }
-#pragma unroll
-      for (int n = 0; n < kEach; ++n) all = all && (n >= count || words[n].has(tag));
-    } while (!all);
-#pragma unroll
-    for (int n = 0; n < kEach; ++n) {
-      const int pair = i + kThreads * n;
-      if (n >= count) continue;
-      if (pair < 4 * blocks) {
-        shared.taken.store_q(pair, words[n]);
-      } else {
-        shared.taken.store_meta(pair - 4 * blocks, words[n]);
-      }
+    for (int n = 0; n < kInnerPairs; ++n) {
+      if (n < count) shared.activations.store(i + kThreads * n, words[n]);
     }
   }
 
   __device__ void down() {
+    if (!has_rows()) {
+      if (has_next()) start_qkv(layer + 1);
+      return;
+    }
     const PersistentMatrix& matrix = weights(layer).down_proj;
     const int super_blocks = a.moe_intermediate_size / 256;
-    const int first = kDownGroups * block;
-    const int count = pair_count(first);
-    const int rank = warp % kMaxRanks;
-    const int group = warp / kMaxRanks;
     const int ranks = a.num_experts_per_tok;
-    if (count > 0) take_inner();
+    take_inner();
     __syncthreads();
-    if (group < count && rank < ranks) {
-      for (int s = 0; s < super_blocks; ++s) {
-        ActivationLane x;
-        x.load(shared.taken.q, shared.taken.meta, rank * super_blocks + s, lane % 4);
-        const int row = (group * kMaxRanks + rank) * super_blocks + s;
-        tile_products<1, 1>(matrix.type,
-                            down_tiles(group) + rank * matrix.group_bytes + s * matrix.tile_bytes,
-                            0, 1, x, shared.sums + row * 8 + lane / 4, 0,
-                            [&](int) { copies.wait(kDownPiece + group, parity); });
+    // An expert and every other of its super-blocks a warp.
+    static_assert(kDownGroups == 2);
+    const int rank = warp % kMaxRanks;
+    if (rank < ranks) copies.wait(kDownPiece + rank, parity);
+    // Only now, so that device memory has sent the experts before.
+    if (has_next()) start_qkv(layer + 1);
+    if (rank < ranks) {
+#pragma unroll 1
+      for (int s = warp / kMaxRanks; s < super_blocks; s += kWarps / kMaxRanks) {
+        const int n = rank * super_blocks + s;
+        products<1>(shared, matrix.type,
+                    a.plan.down + down_tile(rank, 0) + static_cast<unsigned>(s) * matrix.tile_bytes,
+                    matrix.group_bytes, row_groups(), n, n * 8, kMaxRanks * super_blocks * 8);
       }
     }
     __syncthreads();
-    if (i < 8 * kMaxRanks * count) {
-      shared.outs[i] = ordered_sum(shared.sums, i / 8, i % 8, super_blocks);
+    if (i < 8 * kMaxRanks * row_groups()) {
+      shared.outs[i] = row_sum(0, i / 8, i % 8, super_blocks);
     }
     __syncthreads();
-    if (i < 8 * count) {
+    if (i < 8 * row_groups()) {
       float sum = 0.0f;
-#pragma unroll
-      for (int r = 0; r < kMaxRanks; ++r) {
-        if (r >= ranks) continue;
+#pragma unroll 4
+      for (int r = 0; r < ranks; ++r) {
         sum = __fmaf_rn(shared.shares[r], shared.outs[(i / 8 * kMaxRanks + r) * 8 + i % 8], sum);
       }
       const float y = __fadd_rn(shared.attended[i], sum);
+      const int row = kRowsEach * block + i;
       if (has_next()) {
-        put(a.exchange.hidden + 8 * first + i, tagged(y, tag));
+        put(a.exchange.hidden + row, tagged(y, tag));
       } else {
-        a.hidden[8 * first + i] = y;
+        a.hidden[row] = y;
       }
     }
-    if (has_next()) start_out(layer + 1);
   }
 
   const PersistentArguments& a;
   PersistentShared& shared;
   const Copies copies;
-  const unsigned first_tag;
   const int i = static_cast<int>(threadIdx.x);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int block = static_cast<int>(blockIdx.x);
-  int position = 0;
-  int num_chunks = 0;
+  const unsigned first_tag;
+  // Of gate_up: the units of an expert, and of all; this block's own one, and the one it shares
+  // with its neighbour, whose first half the even block has; the ranks of their experts.
+  const int units_each;
+  const int num_units;
+  const int own_unit;
+  const int third_unit;
+  const int own_rank;
+  const int third_rank;
+  const int position;
+  const int num_chunks;
+  // Of attention: a chunk of one head where every head and chunk can have a block, else of four.
+  const int heads_each;
+  const int items_of_chunk;
+  const Item first_item;
   int layer = 0;
   unsigned parity = 0;
   unsigned tag = 0;  // Of what this layer writes.
@@ -838,7 +980,7 @@ class Block {
 
 __global__ void __launch_bounds__(kThreads, 1)
     persistent_kernel(__grid_constant__ const PersistentArguments a) {
-  Block(a, *reinterpret_cast<PersistentShared*>(dynamic_shared())).run();
+  Block(a, shared_memory()).run();
 }
 
 PersistentMatrix persistent_matrix(const DeviceMatrix& matrix) {
@@ -846,11 +988,32 @@ PersistentMatrix persistent_matrix(const DeviceMatrix& matrix) {
           static_cast<unsigned>(8 * matrix.row_bytes / (matrix.columns / 256)), matrix.type};
 }
 
-std::size_t unit_bytes(const DeviceLayer& layer) {
-  return kUnitGroups * 8 * (layer.gate_proj.row_bytes + layer.up_proj.row_bytes);
-}
-
 std::size_t ceil_divide(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+// The plan for all layers, and the bytes it takes.
+std::pair<Plan, std::size_t> plan_of(const DecodeShape& shape,
+                                     std::span<const DeviceLayer> layers) {
+  std::size_t half = 0;
+  std::size_t qkv = sizeof(ChunkRows);
+  std::size_t out = 0;
+  std::size_t down = sizeof(ChunkRows);
+  for (const DeviceLayer& layer : layers) {
+    half = std::max(half, 2 * kHalfGroups * 8 * layer.gate_proj.row_bytes);
+    qkv = std::max(qkv, kQkvGroups * 8 *
+                            std::max({layer.q_proj.row_bytes, layer.k_proj.row_bytes,
+                                      layer.v_proj.row_bytes}));
+    out = std::max(out, kOutGroups * 8 * layer.o_proj.row_bytes);
+    down = std::max(down, shape.num_experts_per_tok * kDownGroups * 8 * layer.down_proj.row_bytes);
+  }
+  constexpr std::size_t kAlignment = 128;
+  const auto align = [](std::size_t at) { return ceil_divide(at, kAlignment) * kAlignment; };
+  Plan plan{};
+  plan.unit = static_cast<unsigned>(align(half));
+  plan.out = static_cast<unsigned>(align(qkv));
+  plan.down = static_cast<unsigned>(align(std::max(plan.unit + 2 * half, plan.out + out)));
+  plan.router = static_cast<unsigned>(align(plan.down + down));
+  return {plan, plan.router + kHidden * sizeof(float)};
+}
 
 // Where the words are from `base` on, and how many there are. Every part begins at a multiple of 16
 // bytes.
@@ -864,8 +1027,7 @@ std::pair<Exchange, std::size_t> exchange_of(const DecodeShape& shape, Word* bas
   const AttentionShape& heads = shape.heads;
   const auto quantized = [&](std::size_t size) {
     QuantizedWords words;
-    words.q = part(size / 4);
-    words.meta = part(size / 32 * 2);
+    words.words = part(size / 32 * 2 * QuantizedWords::kPairs);
     return words;
   };
   Exchange of;
@@ -877,6 +1039,9 @@ std::pair<Exchange, std::size_t> exchange_of(const DecodeShape& shape, Word* bas
   of.qkv[2] = part(heads.key_value_size());
   of.heads = quantized(heads.query_size());
   of.logits = part(shape.num_experts);
+  of.halves =
+      part(ceil_divide(shape.num_experts_per_tok * shape.moe_intermediate_size / 32, kPairUnits) *
+           8 * kHalfGroups);
   of.inner = quantized(shape.num_experts_per_tok * shape.moe_intermediate_size);
   const std::size_t max_chunks = ceil_divide(shape.capacity, kAttentionChunk);
   of.max_chunks = static_cast<int>(max_chunks);
@@ -892,36 +1057,36 @@ bool can_persist(const Stream& stream, const DecodeShape& shape,
   const auto blocks = static_cast<std::size_t>(stream.num_multiprocessors);
   const AttentionShape& heads = shape.heads;
   const std::size_t qkv_blocks = ceil_divide(heads.query_size() / 8, kQkvGroups) +
-                                 2 * ceil_divide(heads.key_value_size() / 8, kQkvGroups);
+                                 ceil_divide(heads.key_value_size() / 8, kQkvGroups) +
+                                 ceil_divide(heads.key_value_size() / 8, kValueGroups);
   const std::size_t units = shape.moe_intermediate_size / 32 * shape.num_experts_per_tok;
+  const std::size_t pairs = ceil_divide(units, kPairUnits);
   if (layers.empty() || !stream.has_clusters || shape.hidden_size != kHidden ||
       heads.head_dim != kHeadDim ||
       heads.num_attention_heads / heads.num_key_value_heads % kFastHeads != 0 ||
       shape.num_experts > kMaxExperts || shape.num_experts > blocks ||
       shape.num_experts_per_tok > kMaxRanks || qkv_blocks > blocks ||
-      kHidden / 8 > kOutGroups * blocks || units < blocks || units > kUnits * blocks ||
-      units > kMaxInnerBlocks ||
+      kHidden / 8 > kOutGroups * blocks || 2 * pairs > blocks || units > kMaxInnerBlocks ||
       heads.query_size() / 256 * 8 * kOutGroups > kMaxSums ||
       shape.moe_intermediate_size / 256 * 8 * kDownGroups * kMaxRanks > kMaxSums ||
       sizeof(PersistentShared) > stream.max_shared_bytes) {
     return false;
   }
-  const std::size_t unit = unit_bytes(layers.front());
-  constexpr std::size_t kRouterBytes = kHidden * sizeof(float);
-  return std::ranges::all_of(layers, [&](const DeviceLayer& layer) {
-    for (const DeviceMatrix* matrix : {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj,
-                                       &layer.gate_proj, &layer.up_proj, &layer.down_proj}) {
-      const bool is_k = matrix->type == TensorType::kQ4_K || matrix->type == TensorType::kQ6_K;
-      if (!is_k || matrix->columns % 256 != 0 || matrix->tiled_rows != matrix->rows) return false;
-    }
-    const std::size_t qkv_row =
-        std::max({layer.q_proj.row_bytes, layer.k_proj.row_bytes, layer.v_proj.row_bytes});
-    const std::size_t down = shape.num_experts_per_tok * 8 * layer.down_proj.row_bytes;
-    return layer.router.type == TensorType::kF32 && unit_bytes(layer) == unit &&
-           kQkvGroups * 8 * qkv_row <= unit && sizeof(ChunkRows) <= unit &&
-           kOutGroups * 8 * layer.o_proj.row_bytes <= unit && down <= unit &&
-           2 * unit + down + kRouterBytes <= kTileBytes;
-  });
+  return std::ranges::all_of(
+             layers,
+             [&](const DeviceLayer& layer) {
+               for (const DeviceMatrix* matrix :
+                    {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.gate_proj,
+                     &layer.up_proj, &layer.down_proj}) {
+                 const bool is_k =
+                     matrix->type == TensorType::kQ4_K || matrix->type == TensorType::kQ6_K;
+                 if (!is_k || matrix->columns % 256 != 0 || matrix->tiled_rows != matrix->rows)
+                   return false;
+               }
+               return layer.router.type == TensorType::kF32 &&
+                      layer.gate_proj.row_bytes == layer.up_proj.row_bytes;
+             }) &&
+         plan_of(shape, layers).second <= kTileBytes;
 }
 
 std::size_t exchange_words(const DecodeShape& shape) { return exchange_of(shape, nullptr).second; }
@@ -954,8 +1119,7 @@ void decode_layers(const Stream& stream, const DecodeShape& shape,
   a.layers = on_device;
   a.num_layers = static_cast<int>(layers.size());
   a.exchange = exchange_of(shape, exchange).first;
-  a.plan.unit_bytes = static_cast<unsigned>(unit_bytes(layers.front()));
-  a.plan.router = static_cast<unsigned>(kTileBytes - kHidden * sizeof(float));
+  a.plan = plan_of(shape, layers).first;
   const auto qkv_blocks = [](std::size_t rows) {
     return static_cast<int>(ceil_divide(rows / 8, kQkvGroups));
   };
@@ -964,7 +1128,7 @@ void decode_layers(const Stream& stream, const DecodeShape& shape,
   a.query_size = static_cast<int>(heads.query_size());
   a.key_value_size = static_cast<int>(heads.key_value_size());
   a.group_size = static_cast<int>(heads.num_attention_heads / heads.num_key_value_heads);
-  a.num_quads = static_cast<int>(heads.num_attention_heads) / kFastHeads;
+  a.num_heads = static_cast<int>(heads.num_attention_heads);
   a.num_experts = static_cast<int>(shape.num_experts);
   a.num_experts_per_tok = static_cast<int>(shape.num_experts_per_tok);
   a.moe_intermediate_size = static_cast<int>(shape.moe_intermediate_size);

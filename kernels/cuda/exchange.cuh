@@ -77,26 +77,36 @@ __device__ inline void take_pairs(const Word* at, int stride, int count, unsigne
   } while (!all);
 }
 
-// Rows of quantized activations: 8 words of four int8 a block of 32, and two words, d and the sums
-// (ActivationMeta).
+// Waits for the word as one of few that ask, so that asking leaves the caches to others; what is
+// read after it mostly has its tag.
+__device__ inline void await(const Word* at, unsigned tag) {
+  while (tag_of(read_word(at)) != tag) continue;
+}
+
+// Rows of quantized activations: five pairs of words a block of 32, four int8 in each of the first
+// eight, then d and the sums (ActivationMeta).
 struct QuantizedWords {
-  Word* q;     // [rows, columns / 4]
-  Word* meta;  // [rows, columns / 32, 2]
+  static constexpr int kPairs = 5;
+  Word* words;  // [rows, columns / 32, 2 * kPairs]
 
   // Block `block`, an element a thread of a full warp.
   __device__ void put_block(int block, float x, unsigned tag) const {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const QuantizedBlock of = quantize_lane(x);
+    Word* const to = words + 2 * kPairs * block;
     unsigned word = (static_cast<unsigned>(of.value) & 0xffu) << (8 * (lane % 4));
     word |= __shfl_xor_sync(kAllLanes, word, 1);
     word |= __shfl_xor_sync(kAllLanes, word, 2);
-    if (lane % 4 == 0) put(q + 8 * block + lane / 4, tagged(word, tag));
+    if (lane % 4 == 0) put(to + lane / 4, tagged(word, tag));
     if (lane == 1) {
       const unsigned sums = (static_cast<unsigned>(of.first_sum) & 0xffffu) |
                             (static_cast<unsigned>(of.second_sum) << 16);
-      put_two(meta + 2 * block, tagged(of.d, tag), tagged(sums, tag));
+      put_two(to + 2 * (kPairs - 1), tagged(of.d, tag), tagged(sums, tag));
     }
   }
+  __device__ const Word* pair(int n) const { return words + 2 * n; }
+  // A word of block `block`.
+  __device__ const Word* last_of(int block) const { return pair(kPairs * block + kPairs - 1); }
 };
 
 }  // namespace

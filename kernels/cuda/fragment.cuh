@@ -87,7 +87,13 @@ struct ActivationLane {
       q[4 * i + 2] = v.z;
       q[4 * i + 3] = v.w;
     }
-    const int4 meta = read(reinterpret_cast<const int4*>(meta_row + 8 * s + 2 * p));
+    load_scales<kFresh>(meta_row, s, p);
+  }
+  // d and sums alone.
+  template <bool kFresh = false>
+  __device__ void load_scales(const ActivationMeta* meta_row, int s, int p) {
+    const auto* const at = reinterpret_cast<const int4*>(meta_row + 8 * s + 2 * p);
+    const int4 meta = kFresh ? __ldcg(at) : *at;
     d[0] = __int_as_float(meta.x);
     d[1] = __int_as_float(meta.z);
     sums[0] = meta.y;
@@ -324,8 +330,12 @@ struct Unpacked<TensorType::kQ6_K> {
     d = from_half_bits(f.d);
   }
   __device__ float block(const ActivationLane& x, int b) const {
-    const int first = dot_16(q + 8 * b, x, 8 * b) - 32 * x.first_sum(b);
-    const int second = dot_16(q + 8 * b + 4, x, 8 * b + 4) - 32 * x.second_sum(b);
+    return scaled(x, b, dot_16(q + 8 * b, x, 8 * b), dot_16(q + 8 * b + 4, x, 8 * b + 4));
+  }
+  // v of block 2p + b, from the dot products of its halves with q.
+  __device__ float scaled(const ActivationLane& x, int b, int first_dot, int second_dot) const {
+    const int first = first_dot - 32 * x.first_sum(b);
+    const int second = second_dot - 32 * x.second_sum(b);
     return __fmul_rn(d, __int2float_rn(scale[2 * b] * first + scale[2 * b + 1] * second));
   }
   __device__ float dot(const ActivationLane& x) const {

@@ -70,14 +70,36 @@ __device__ inline float square_chain(const float* x, int i, int size) {
 
 // 1 / sqrt(sum / size + epsilon), each step rounded.
 __device__ inline float rms_scale(float sum, int size, float epsilon) {
-  const float mean = __fdiv_rn(sum, static_cast<float>(size));
-  return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, epsilon)));
+  // Exact for powers of two, and so what division gives.
+  const float mean = (size & (size - 1)) == 0 ? __fmul_rn(sum, __frcp_rn(static_cast<float>(size)))
+                                              : __fdiv_rn(sum, static_cast<float>(size));
+  return __frcp_rn(__fsqrt_rn(__fadd_rn(mean, epsilon)));
 }
 
 // y[i] = fma(x[i], cos, -(x[j] sin)) and y[j] = fma(x[j], cos, x[i] sin).
 __device__ inline float2 rotate(float a, float b, float cosine, float sine) {
   return {__fmaf_rn(a, cosine, -__fmul_rn(b, sine)), __fmaf_rn(b, cosine, __fmul_rn(a, sine))};
 }
+
+// What rint(x / d) is within -127 and 127, as the lowest byte of the bits of
+// x * (1 / d) + kRoundShift, which rounds as rint does, wherever the product is further from a tie
+// than it can be from the quotient, 127 * 2^-21: is_certain.
+constexpr float kRoundShift = 12582912.0f;  // 1.5 * 2^23
+struct Rounded {
+  float shifted;
+  bool is_certain;
+
+  __device__ Rounded(float x, float inverse) {
+    const float about = __fmul_rn(x, inverse);
+    shifted = __fadd_rn(about, kRoundShift);
+    is_certain = fabsf(__fsub_rn(about, __fsub_rn(shifted, kRoundShift))) <= 0.4999f;
+  }
+  __device__ void divide(float x, float d) {
+    const float rounded = rintf(__fdiv_rn(x, d));
+    shifted = __fadd_rn(fminf(fmaxf(rounded, -127.0f), 127.0f), kRoundShift);
+  }
+  __device__ int value() const { return __float_as_int(shifted) - __float_as_int(kRoundShift); }
+};
 
 // A block of 32 activations, one a thread of a full warp, as in quant/activations.h.
 struct QuantizedBlock {
@@ -94,8 +116,9 @@ __device__ inline QuantizedBlock quantize_lane(float x) {
       max < kInfinityBits ? __fdiv_rn(__uint_as_float(max), 127.0f) : __int_as_float(0x7fffffff);
   int value = 0;
   if (d > 0.0f) {
-    const float rounded = rintf(__fdiv_rn(x, d));
-    value = static_cast<int>(fminf(fmaxf(rounded, -127.0f), 127.0f));
+    Rounded rounded(x, __frcp_rn(d));
+    if (!rounded.is_certain) rounded.divide(x, d);
+    value = rounded.value();
   }
   // Both sums in one: that of the second 16 in the upper half of the word.
   const int packed = lane < 16 ? value : value * 65536;
@@ -122,17 +145,25 @@ __device__ inline int quantize_quad(const float x[4], ActivationMeta* meta) {
   for (int h = 1; h < 8; h *= 2) max = ::max(max, __shfl_xor_sync(kAllLanes, max, h));
   const float d =
       max < kInfinityBits ? __fdiv_rn(__uint_as_float(max), 127.0f) : __int_as_float(0x7fffffff);
-  int sum = 0;
   unsigned word = 0;
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    int value = 0;
-    if (d > 0.0f) {
-      value = static_cast<int>(fminf(fmaxf(rintf(__fdiv_rn(x[j], d)), -127.0f), 127.0f));
+  if (d > 0.0f) {
+    const float inverse = __frcp_rn(d);
+    Rounded rounded[4] = {{x[0], inverse}, {x[1], inverse}, {x[2], inverse}, {x[3], inverse}};
+    if (!(rounded[0].is_certain && rounded[1].is_certain && rounded[2].is_certain &&
+          rounded[3].is_certain)) {
+#pragma unroll 1
+      for (int j = 0; j < 4; ++j) {
+        Rounded& of = j == 0 ? rounded[0] : j == 1 ? rounded[1] : j == 2 ? rounded[2] : rounded[3];
+        of.divide(j == 0 ? x[0] : j == 1 ? x[1] : j == 2 ? x[2] : x[3], d);
+      }
     }
-    sum += value;
-    word |= (static_cast<unsigned>(value) & 0xffu) << (8 * j);
+    const unsigned low = __byte_perm(__float_as_uint(rounded[0].shifted),
+                                     __float_as_uint(rounded[1].shifted), 0x0040);
+    const unsigned high = __byte_perm(__float_as_uint(rounded[2].shifted),
+                                      __float_as_uint(rounded[3].shifted), 0x0040);
+    word = __byte_perm(low, high, 0x5410);
   }
+  int sum = __dp4a(static_cast<int>(word), 0x01010101, 0);
 #pragma unroll
   for (int h = 1; h < 4; h *= 2) sum += __shfl_xor_sync(kAllLanes, sum, h);
   const int second = __shfl_xor_sync(kAllLanes, sum, 4);

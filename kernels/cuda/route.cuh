@@ -64,28 +64,43 @@ __device__ inline void top_k(const float* logits, int num_experts, int k, const 
   }
 }
 
-// The expert that ranks `rank`-th, by a whole block of 512 threads, four an expert, for at most 128
-// experts: each counts those that rank before it. Logits that are not finite get some rank, too.
-// bits [128] in shared memory. Barriers inside; the thread that found it calls emit(id).
+// How many of 128 experts rank before expert threadIdx.x / 4, by a whole block of 512 threads, four
+// an expert; the result is in all four. bits [128]: ordered_bits of the logits, those of experts
+// that don't exist below all others, in shared memory, a multiple of 16 bytes, behind a barrier.
+// Logits that are not finite get some rank, too.
+__device__ inline int count_before(const unsigned* bits) {
+  // A quarter of the others a thread, four in 16. One in front of e ranks before it when it is as
+  // large, one behind it only when it is larger; those of its own 16 once more.
+  const int e = static_cast<int>(threadIdx.x) / 4;
+  const int quarter = static_cast<int>(threadIdx.x) % 4;
+  const unsigned mine = bits[e];
+  const uint4* const others = reinterpret_cast<const uint4*>(bits) + quarter;
+  int before = 0;
+#pragma unroll
+  for (int m = 0; m < 8; ++m) {
+    const uint4 its = others[4 * m];
+    const unsigned most = m < e / 16 ? mine - 1u : mine;
+    before += (its.x > most) + (its.y > most) + (its.z > most) + (its.w > most);
+  }
+  const uint4 near = others[e / 16 * 4];
+  const int first = e / 16 * 16 + 4 * quarter;
+  before += (near.x == mine && first < e) + (near.y == mine && first + 1 < e) +
+            (near.z == mine && first + 2 < e) + (near.w == mine && first + 3 < e);
+  before += __shfl_xor_sync(kAllLanes, before, 1);
+  return before + __shfl_xor_sync(kAllLanes, before, 2);
+}
+
+// The expert that ranks `rank`-th, by a whole block of 512 threads, for at most 128 experts. bits
+// [128] in shared memory, a multiple of 16 bytes. Barriers inside; the thread that found it calls
+// emit(id).
 template <typename Emit>
 __device__ inline void find_rank(const float* logits, int num_experts, int rank, unsigned* bits,
                                  const Emit& emit) {
   const int i = static_cast<int>(threadIdx.x);
-  // Experts that don't exist rank behind all others, by their number.
   if (i < 128) bits[i] = i < num_experts ? ordered_bits(logits[i]) : 0u;
   __syncthreads();
-  const int e = i / 4;
-  const unsigned mine = bits[e];
-  int before = 0;
-#pragma unroll 8
-  for (int m = 0; m < 32; ++m) {
-    const int other = 4 * m + i % 4;
-    const unsigned its = bits[other];
-    before += (its > mine || (its == mine && other < e)) ? 1 : 0;
-  }
-  before += __shfl_xor_sync(kAllLanes, before, 1);
-  before += __shfl_xor_sync(kAllLanes, before, 2);
-  if (before == rank && i % 4 == 0) emit(e);
+  const int before = count_before(bits);
+  if (before == rank && i % 4 == 0 && i / 4 < num_experts) emit(i / 4);
 }
 
 // The expert of the first logit that is not finite, or num_experts. By one full warp.
