@@ -155,7 +155,8 @@ constexpr std::size_t kBandwidthBytes = std::size_t{2} << 30;
 
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(cuda::Context context) : context_(std::move(context)) {}
+  CudaBackend(cuda::Context context, const CudaOptions& options)
+      : context_(std::move(context)), options_(options) {}
 
   BackendId id() const override { return BackendId::kCuda; }
   std::string description() const override {
@@ -167,7 +168,8 @@ class CudaBackend : public Backend {
     return "cuda (" + device.name + ", compute capability " +
            version(device.compute_capability, 10, 1) + ", " +
            std::to_string(device.total_memory >> 20) + " MiB, driver for CUDA " +
-           version(device.driver_version, 1000, 10) + ")";
+           version(device.driver_version, 1000, 10) +
+           (options_.prefill_attention == PrefillAttention::kTensor ? ", tensor attention)" : ")");
   }
 
   Result<std::unique_ptr<Session>> open_session(const Model& model,
@@ -176,7 +178,8 @@ class CudaBackend : public Backend {
     auto resident =
         residents_.acquire(context_, model, cuda::Sequence::bytes_for(model.config(), capacity));
     if (!resident) return resident.error();
-    auto sequence = cuda::Sequence::create(context_, model, (*resident)->weights, capacity);
+    auto sequence =
+        cuda::Sequence::create(context_, model, (*resident)->weights, capacity, options_);
     if (!sequence) {
       Residents::release(**resident);
       return sequence.error();
@@ -330,6 +333,7 @@ class CudaBackend : public Backend {
   }
 
   cuda::Context context_;
+  CudaOptions options_;
   // Before the context goes. Changed by open_session, which is const: what is resident is no part
   // of what the backend means.
   mutable Residents residents_;
@@ -337,10 +341,10 @@ class CudaBackend : public Backend {
 
 }  // namespace
 
-Result<std::unique_ptr<Backend>> make_cuda_backend() {
+Result<std::unique_ptr<Backend>> make_cuda_backend(const CudaOptions& options) {
   auto context = cuda::Context::create();
   if (!context) return context.error();
-  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(*std::move(context)));
+  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(*std::move(context), options));
 }
 
 }  // namespace refute

@@ -3,7 +3,7 @@
 
 namespace refute {
 
-Result<std::unique_ptr<Backend>> make_cuda_backend() {
+Result<std::unique_ptr<Backend>> make_cuda_backend(const CudaOptions& /*options*/) {
   return Error{ErrorKind::kUnsupported, "cuda", "a build with CUDA",
                "this build has no CUDA backend"};
 }

@@ -17,7 +17,7 @@ constexpr FaultHost kHost = FaultHost::kCuda;
 // Taken where there is no token, by F124.
 constexpr std::int32_t kTokenZero[] = {0};
 
-// Tokens that a call works on at a time. Results don't depend on it.
+// Tokens that a call of the plain path works on at a time. Results don't depend on it.
 constexpr std::size_t kMaxCallTokens = 2048;
 // Rows of logits that are in device memory at a time.
 constexpr std::size_t kMaxLogitRows = 64;
@@ -44,11 +44,12 @@ std::size_t Sequence::bytes_for(const Config& config, std::size_t capacity) {
 }
 
 Sequence::Sequence(const Context& context, const Model& model, const DeviceModel& weights,
-                   std::size_t capacity)
+                   std::size_t capacity, const CudaOptions& options)
     : context_(context),
       model_(model),
       weights_(weights),
       capacity_(capacity),
+      options_(options),
       shape_(decode_shape(model.config(), capacity)) {}
 
 Sequence::~Sequence() {
@@ -56,14 +57,23 @@ Sequence::~Sequence() {
 }
 
 Result<std::unique_ptr<Sequence>> Sequence::create(const Context& context, const Model& model,
-                                                   const DeviceModel& weights,
-                                                   std::size_t capacity) {
+                                                   const DeviceModel& weights, std::size_t capacity,
+                                                   const CudaOptions& options) {
   const std::size_t head_dim = model.config().head_dim;
   if (head_dim > kMaxHeadDim) {
     return Error{ErrorKind::kUnsupported, "open_session head_dim",
                  "at most " + std::to_string(kMaxHeadDim) + " (cuda)", std::to_string(head_dim)};
   }
-  std::unique_ptr<Sequence> sequence(new Sequence(context, model, weights, capacity));
+  if (options.prefill_attention == PrefillAttention::kTensor &&
+      !can_prefill(context, model.config(), weights.layers())) {
+    return Error{ErrorKind::kUnsupported, "open_session attention on tensor cores",
+                 "what prefill's kernels cover (head_dim 128, 8 query heads a key-value head, "
+                 "weights of Q4_K and Q6_K, a router of F32)",
+                 "head_dim " + std::to_string(head_dim) + ", " +
+                     std::to_string(model.config().num_attention_heads) + " and " +
+                     std::to_string(model.config().num_key_value_heads) + " heads"};
+  }
+  std::unique_ptr<Sequence> sequence(new Sequence(context, model, weights, capacity, options));
   if (auto ok = sequence->allocate(); !ok) return ok.error();
   return sequence;
 }
@@ -227,8 +237,8 @@ Result<void> Sequence::upload_persistent_layers() {
   auto exchange = DeviceBuffer<std::uint64_t>::allocate(words, "a graph of one token");
   if (!exchange) return exchange.error();
   context_.to_device(layers.data(), layers.size(), on_device->data());
-  CUDA_CHECK(cudaMemsetAsync(exchange->data(), 0, words * sizeof(std::uint64_t),
-                             context_.stream()));
+  CUDA_CHECK(
+      cudaMemsetAsync(exchange->data(), 0, words * sizeof(std::uint64_t), context_.stream()));
   persistent_layers_ = *std::move(on_device);
   exchange_ = *std::move(exchange);
   return {};
@@ -340,7 +350,9 @@ Result<Matrix<float>> Sequence::run_plain(std::span<const std::int32_t> tokens,
                                           const ForwardOptions& options, bool check_layers) {
   const Config& config = model_.config();
   // Calls as even as may be: none is left with a few tokens.
-  const std::size_t calls = (tokens.size() + kMaxCallTokens - 1) / kMaxCallTokens;
+  const std::size_t most =
+      takes_prefill(tokens.size(), options, check_layers) ? kMaxPrefillTokens : kMaxCallTokens;
+  const std::size_t calls = (tokens.size() + most - 1) / most;
   const std::size_t call_tokens = (tokens.size() + calls - 1) / calls;
   if (auto ok = reserve_call(call_tokens); !ok) return ok.error();
   std::vector<float> logits;
@@ -404,7 +416,9 @@ Result<void> Sequence::run_chunk(std::span<const std::int32_t> tokens, std::size
   trace(TracePoint::kEmbedding, 0, call_.hidden, tokens.size(), config.hidden_size);
 
   if (takes_prefill(tokens.size(), options, check_layers)) {
-    run_prefill_layers({context_, config, tokens.size(), call_, buffers_}, weights_.layers());
+    run_prefill_layers(
+        {context_, config, tokens.size(), call_, buffers_, options_.prefill_attention},
+        weights_.layers());
     return {};
   }
   const PlainCall call{context_,    config,         tokens.size(),         position,

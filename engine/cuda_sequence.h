@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/cuda_buffers.h"
+#include "engine/cuda_options.h"
 #include "engine/cuda_weights.h"
 #include "engine/forward.h"
 #include "engine/forward_cuda.h"
@@ -18,13 +19,14 @@ namespace refute::cuda {
 
 // One sequence on the device. Calls of one token without a trace go through a CUDA graph of fused
 // kernels, those of many through prefill_cuda.h where it covers the model, everything else through
-// one kernel an op; all give the same bits.
+// one kernel an op; all give the same bits, unless the options ask for another attention.
 class Sequence {
  public:
   // Model and weights must outlive it. kOutOfMemory when its buffers do not fit; kUnsupported for a
-  // head_dim above kMaxHeadDim.
+  // head_dim above kMaxHeadDim, and for options that need what prefill does not cover.
   static Result<std::unique_ptr<Sequence>> create(const Context& context, const Model& model,
-                                                  const DeviceModel& weights, std::size_t capacity);
+                                                  const DeviceModel& weights, std::size_t capacity,
+                                                  const CudaOptions& options = {});
   // Bytes of device memory that create takes.
   static std::size_t bytes_for(const Config& config, std::size_t capacity);
   ~Sequence();
@@ -53,7 +55,7 @@ class Sequence {
 
  private:
   Sequence(const Context& context, const Model& model, const DeviceModel& weights,
-           std::size_t capacity);
+           std::size_t capacity, const CudaOptions& options);
   Result<void> allocate();
   Result<void> reserve_call(std::size_t num_tokens);
   Result<void> build_graph();
@@ -80,6 +82,7 @@ class Sequence {
   const Model& model_;
   const DeviceModel& weights_;
   std::size_t capacity_;
+  CudaOptions options_;
   std::size_t length_ = 0;
   RopeTable rope_table_;
   DecodeShape shape_;

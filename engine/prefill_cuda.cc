@@ -73,8 +73,10 @@ class Prefill {
     heads.v_cache = cache.v;
     DecodeState* const state = call_.sequence.state;
     prefill_heads(context_, heads_, heads, call_.num_tokens, config_.rms_norm_eps, state);
-    prefill_attention(context_, heads_, b.q, cache.k, cache.v, &state->position, call_.num_tokens,
-                      b.heads, attended_);
+    const auto attend =
+        call_.attention == PrefillAttention::kTensor ? prefill_attention_tensor : prefill_attention;
+    attend(context_, heads_, b.q, cache.k, cache.v, &state->position, call_.num_tokens, b.heads,
+           attended_);
     tensor_matmul(context_, layer.o_proj, attended_, call_.num_tokens, b.attn_out);
     NormInput input;
     input.add = b.attn_out;

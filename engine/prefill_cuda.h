@@ -1,12 +1,13 @@
 // Calls of many tokens on the GPU (kernels/cuda/prefill_ops.h): the layers of forward_cuda.h's
 // plain path with the same bits, the products on tensor cores and everything else in fewer passes.
-// Only in builds with CUDA.
+// With PrefillAttention::kTensor attention is class B instead. Only in builds with CUDA.
 #pragma once
 
 #include <cstddef>
 #include <span>
 
 #include "engine/cuda_buffers.h"
+#include "engine/cuda_options.h"
 #include "engine/cuda_weights.h"
 #include "kernels/cuda/device.h"
 
@@ -14,6 +15,9 @@ namespace refute::cuda {
 
 // Calls of fewer tokens take the plain path.
 inline constexpr std::size_t kMinPrefillTokens = 5;
+
+// Tokens that a call works on at a time: more give the experts fuller tiles.
+inline constexpr std::size_t kMaxPrefillTokens = 4096;
 
 // Whether the kernels cover the device and all types and shapes.
 bool can_prefill(const Context& context, const Config& config, std::span<const DeviceLayer> layers);
@@ -24,6 +28,7 @@ struct PrefillCall {
   std::size_t num_tokens;
   const CallBuffers& buffers;       // Its hidden is the input and becomes the output.
   const SequenceBuffers& sequence;  // state->position is that of the first token.
+  PrefillAttention attention;
 };
 
 // All layers. What is not finite sets the flags of *sequence.state, as the plain path does.

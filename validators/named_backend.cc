@@ -12,7 +12,7 @@ NamedBackend::NamedBackend(std::string_view name, Backends all)
     : name_(name), all_(std::move(all)) {}
 
 Result<NamedBackend> NamedBackend::create(std::string_view name, std::size_t num_threads,
-                                          std::optional<cpu::Isa> isa) {
+                                          std::optional<cpu::Isa> isa, const CudaOptions& cuda) {
   const auto id = parse_backend(name);
   if (!id && name != kEmulatedOracleBackend) {
     std::vector<std::string_view> names = {kEmulatedOracleBackend};
@@ -20,7 +20,7 @@ Result<NamedBackend> NamedBackend::create(std::string_view name, std::size_t num
     return Error{ErrorKind::kUnsupported, "--backend", "a backend (" + suggest(name, names) + ")",
                  "`" + std::string(name) + "`"};
   }
-  Result<Backends> backends = Backends::create(num_threads, isa);
+  Result<Backends> backends = Backends::create(num_threads, isa, cuda);
   if (!backends) return backends.error();
   NamedBackend named(name, *std::move(backends));
   if (!id) {

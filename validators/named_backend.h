@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "engine/backend.h"
+#include "engine/cuda_options.h"
 #include "kernels/result.h"
 #include "validators/run.h"
 
@@ -17,9 +18,10 @@ class NamedBackend {
  public:
   // kUnsupported, with a suggestion, for a name that is none of "oracle", "oracle-emulated", "cpu",
   // "cuda" and "wgpu"; kNoDevice, with the reason, when this build or machine does not have it.
-  // num_threads 0 takes the number of processors; isa as in Backends::create.
+  // num_threads 0 takes the number of processors; isa and cuda as in Backends::create.
   static Result<NamedBackend> create(std::string_view name, std::size_t num_threads,
-                                     std::optional<cpu::Isa> isa = {});
+                                     std::optional<cpu::Isa> isa = {},
+                                     const CudaOptions& cuda = {});
 
   const std::string& name() const { return name_; }
   const Backend& operator*() const { return *backend_; }

@@ -152,7 +152,8 @@ void leave_out_inapplicable(const LoadedSubject& subject, RunPlan& plan) {
   plan.items = std::move(applicable);
 }
 
-Result<Backends> Backends::create(std::size_t num_threads, std::optional<cpu::Isa> isa) {
+Result<Backends> Backends::create(std::size_t num_threads, std::optional<cpu::Isa> isa,
+                                  const CudaOptions& cuda_options) {
   Result<cpu::Context> context = cpu::Context::create(num_threads, isa);
   if (!context) return context.error();
   Backends backends;
@@ -167,7 +168,7 @@ Result<Backends> Backends::create(std::size_t num_threads, std::optional<cpu::Is
     if (done == total) bar->clear();
   };
   slot(BackendId::kCpu).backend = make_cpu_backend(*std::move(context), show);
-  if (Result<std::unique_ptr<Backend>> cuda = make_cuda_backend(); cuda) {
+  if (Result<std::unique_ptr<Backend>> cuda = make_cuda_backend(cuda_options); cuda) {
     slot(BackendId::kCuda).backend = *std::move(cuda);
   } else if (cuda.error().kind == ErrorKind::kUnsupported) {
     slot(BackendId::kCuda).unavailable = cuda.error().found;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/backend.h"
+#include "engine/cuda_options.h"
 #include "falsifiers/falsifier.h"
 #include "kernels/cpu/context.h"
 #include "kernels/result.h"
@@ -83,8 +84,9 @@ struct BackendSlot {
 class Backends {
  public:
   // num_threads 0 takes the number of processors; the CPU's instruction set is the best one unless
-  // it is given (kUnsupported where the machine lacks it).
-  static Result<Backends> create(std::size_t num_threads, std::optional<cpu::Isa> isa = {});
+  // it is given (kUnsupported where the machine lacks it). `cuda` is for the CUDA backend.
+  static Result<Backends> create(std::size_t num_threads, std::optional<cpu::Isa> isa = {},
+                                 const CudaOptions& cuda = {});
   const BackendSlot& of(BackendId id) const { return slots_[static_cast<std::size_t>(id)]; }
 
  private:

@@ -8,20 +8,12 @@
 // against float16; bitwise equal to cpu::attention. Where scores are computed, a thread has the
 // lanes i and i + 8 of the 16-lane dot for 8 rows, whose queries stay in registers; 8 threads add
 // theirs up as the contract's tree does, each for another row.
-#include <cmath>
-
-#include "kernels/check.h"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/numerics.cuh"
-#include "kernels/cuda/prefill_ops.h"
-#include "kernels/cuda/prefill_rows.cuh"
+#include "kernels/cuda/attention_prefill.cuh"
 
 namespace refute::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kHeadDim = 128;
-constexpr int kGroup = 8;    // Query heads of a key-value head.
 constexpr int kTokens = 16;  // Of a tile.
 constexpr int kRows = kGroup * kTokens;
 constexpr int kChunk = 128;
@@ -246,21 +238,19 @@ __device__ inline void add_position(const Shared& shared, int p, int first_row, 
   }
 }
 
-// q, y [num_tokens, heads * 128]; k, v rows of `stride`.
 __global__ void __launch_bounds__(kThreads, 1)
-    attention_prefill_kernel(const float* q, const std::uint16_t* k, const std::uint16_t* v,
-                             const std::int32_t* position, int num_tokens, int num_heads,
-                             std::size_t stride, float scale, float* y,
-                             TensorActivations quantized) {
+    attention_prefill_kernel(AttentionOperands operands) {
   extern __shared__ __align__(16) std::uint8_t dynamic[];
   Shared& shared = *reinterpret_cast<Shared*>(dynamic);
   const int kv_head = static_cast<int>(blockIdx.x);
   const int tile = static_cast<int>(gridDim.y - 1 - blockIdx.y);
   const int first_token = kTokens * tile;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  k += kHeadDim * kv_head;
-  v += kHeadDim * kv_head;
-  const int before = *position + first_token;  // Token t of the tile sees before + t + 1.
+  const std::uint16_t* const k = operands.k + kHeadDim * kv_head;
+  const std::uint16_t* const v = operands.v + kHeadDim * kv_head;
+  const std::size_t stride = operands.stride;
+  const int num_tokens = operands.num_tokens;
+  const int before = *operands.position + first_token;  // Token t of the tile sees before + t + 1.
   const int longest = before + min(kTokens, num_tokens - first_token);
 
   Keys keys;
@@ -275,11 +265,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     float4 value{};
     if (t < num_tokens) {
       value = *reinterpret_cast<const float4*>(
-          q +
-          (static_cast<std::size_t>(t) * static_cast<std::size_t>(num_heads) +
-           static_cast<std::size_t>(kGroup * kv_head + row % kGroup)) *
-              kHeadDim +
-          static_cast<std::size_t>(c));
+          operands.q + operands.row_at(t, kv_head, row % kGroup) + static_cast<std::size_t>(c));
     }
     const int m = c / 8;
     float* const to = shared.q[row] + 32 * (m / 4) + 4 * (c % 8) + m % 4;
@@ -294,19 +280,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int first_column = 4 * (static_cast<int>(threadIdx.x) % 16);  // and 4 + 4 columns.
   // This thread's results, which take more registers than the scores leave.
   const bool has_rows = first_token + row_token < num_tokens;
-  float* const mine =
-      y +
-      (static_cast<std::size_t>(first_token + row_token) * static_cast<std::size_t>(num_heads) +
-       static_cast<std::size_t>(kGroup * kv_head)) *
-          kHeadDim +
-      static_cast<std::size_t>(first_column);
+  float* const mine = operands.y + operands.row_at(first_token + row_token, kv_head, 0) +
+                      static_cast<std::size_t>(first_column);
   for (int chunk = 0; chunk * kChunk < longest; ++chunk) {
     const int first = chunk * kChunk;
     __syncthreads();
     keys.store(shared);
     __syncthreads();
-    score_token(warp, scale, shared);
-    score_token(warp + 8, scale, shared);
+    score_token(warp, operands.scale, shared);
+    score_token(warp + 8, operands.scale, shared);
     __syncthreads();
     load_values(v, stride, first, longest, shared);
     const auto seen_by = [&](int token) { return min(before + token + 1 - first, kChunk); };
@@ -358,7 +340,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   }
 
-  // Results by rows, then a warp a block of 32.
+  // Results by rows.
   __syncthreads();
   auto* const results = reinterpret_cast<float(*)[kHeadDim + 4]>(shared.scores);
   static_assert(sizeof(shared.scores) >= kRows * (kHeadDim + 4) * sizeof(float));
@@ -375,18 +357,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
   }
   __syncthreads();
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int item = warp; item < kRows * (kHeadDim / kWarp); item += kThreads / kWarp) {
-    const int row = item / (kHeadDim / kWarp);
-    const int b = item % (kHeadDim / kWarp);
-    const int t = first_token + row / kGroup;
-    if (t >= num_tokens) break;
-    const float value = results[row][kWarp * b + lane];
-    const int block = (kGroup * kv_head + row % kGroup) * (kHeadDim / kWarp) + b;
-    y[static_cast<std::size_t>(t) * static_cast<std::size_t>(num_heads * kHeadDim) +
-      static_cast<std::size_t>(kWarp * block + lane)] = value;
-    quantize_tensor_block(value, lane, t, block, quantized);
-  }
+  store_heads<kThreads, kRows>(operands, results, kv_head, first_token);
 }
 
 }  // namespace
@@ -401,13 +372,11 @@ void prefill_attention(const Stream& stream, const AttentionShape& shape, const 
                        const std::uint16_t* k, const std::uint16_t* v, const std::int32_t* position,
                        std::size_t num_tokens, float* y, const TensorActivations& quantized) {
   CHECK(has_prefill_attention(stream, shape));
-  CHECK(quantized.stride == shape.query_size());
   const dim3 grid(static_cast<unsigned>(shape.num_key_value_heads),
                   blocks_for(num_tokens, kTokens));
   Launch{grid, dim3(kThreads), sizeof(Shared), false, true}(
-      stream, attention_prefill_kernel, q, k, v, position, static_cast<int>(num_tokens),
-      static_cast<int>(shape.num_attention_heads), shape.key_value_size(),
-      1.0f / std::sqrt(static_cast<float>(kHeadDim)), y, quantized);
+      stream, attention_prefill_kernel,
+      attention_operands(shape, q, k, v, position, num_tokens, y, quantized));
 }
 
 }  // namespace refute::cuda

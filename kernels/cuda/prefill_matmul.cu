@@ -2,7 +2,7 @@
 //
 // Grid: (64 rows of a matrix, or 32 of gate and 32 of up; tiles of up to 72 tokens, 16 where
 // experts have few). Block: 4 warps of 16 rows, three or four blocks a multiprocessor. Shared: 73
-// KiB (Q4_K), 82 KiB (Q6_K): two stages of a super-block's weights and activations, the scales of
+// KiB (Q4_K), 75 KiB (Q6_K): two stages of a super-block's weights and activations, the scales of
 // its rows. Moves: weights once per tile of tokens, activations once per 64 rows, from the
 // second-level cache but for the first time. Bound by the ports of the register file: a block of 32
 // columns of 16 rows x 8 tokens is one product, which occupies them for 6 cycles, and 18 float32
@@ -10,6 +10,7 @@
 // Numerics: exact int32 dots, then the operations of kernels/matmul.h; bitwise equal to cpu::.
 // tensor_tile.cuh says why.
 #include <algorithm>
+#include <array>
 
 #include "kernels/cuda/prefill_matmul.cuh"
 
@@ -64,6 +65,8 @@ void tensor_matmuls(const Stream& stream, std::span<const DeviceMatrix* const> w
                     const TensorActivations& x, std::size_t num_tokens, std::span<float* const> y) {
   CHECK(weights.size() <= kMaxMatrices && y.size() == weights.size());
   // One launch a type.
+  std::array<TensorProduct, 2> products;
+  std::size_t num_products = 0;
   for (const TensorType type : {TensorType::kQ4_K, TensorType::kQ6_K}) {
     TensorProduct product;
     int count = 0;
@@ -73,9 +76,15 @@ void tensor_matmuls(const Stream& stream, std::span<const DeviceMatrix* const> w
       product.weights[count] = weights[i];
       product.y[count++] = y[i];
     }
-    if (count == 0) continue;
-    launch<false>(stream, product, x, tensor_tile_tokens(num_tokens, 1), tiles_of_rows(num_tokens),
-                  row_tokens(num_tokens), {});
+    if (count > 0) products[num_products++] = product;
+  }
+  if (num_products == 2) {
+    products[0].starts_next = true;
+    products[1].overlaps_previous = true;
+  }
+  for (std::size_t i = 0; i < num_products; ++i) {
+    launch<false>(stream, products[i], x, tensor_tile_tokens(num_tokens, 1),
+                  tiles_of_rows(num_tokens), row_tokens(num_tokens), {});
   }
 }
 

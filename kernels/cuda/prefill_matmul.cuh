@@ -31,6 +31,10 @@ struct TensorMatrices {
   int blocks[kMaxMatrices] = {};
   int super_blocks = 0;
   std::size_t expert_stride = 0;
+  // Launches that need nothing from each other: the first lets the second start in its last blocks'
+  // company, the second ends behind the first.
+  bool starts_next = false;
+  bool overlaps_previous = false;
 };
 
 // An index into a kernel's parameters that would otherwise move them to memory.
@@ -84,14 +88,15 @@ struct TensorShared {
   static_assert(kQ % 128 == 0 && kScales % 64 == 0 && kWeights % 64 == 0);
 };
 
-// Super-block s of a block's tokens, asynchronously.
+// Super-block s of a block's tokens, asynchronously: of `count`, up to a multiple of 8.
 template <int kThreads, int kTokens, int kScaleStride>
-__device__ inline void copy_activations(const TokenPlace* places, int s, std::uint8_t* q,
+__device__ inline void copy_activations(const TokenPlace* places, int s, int count, std::uint8_t* q,
                                         std::uint8_t* scales) {
+  const int num_items = 4 * ((count + 7) / 8 * 8);
 #pragma unroll
   for (int first = 0; first < 4 * kTokens; first += kThreads) {
     const int i = first + static_cast<int>(threadIdx.x);
-    if (4 * kTokens % kThreads != 0 && i >= 4 * kTokens) break;
+    if (i >= num_items) break;
     const int t = i / 4;
     const int p = i % 4;
     const TokenPlace place = places[t];
@@ -187,6 +192,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
   using Tile = TensorTile<kType>;
   using Shared = TensorShared<kType, kWarps, kTokens, kStages>;
   extern __shared__ __align__(128) std::uint8_t shared[];
+  if (matrices.starts_next) start_next();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   float* const scalars =
@@ -240,7 +246,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
   const auto copy_stage = [&](int s) {
     if (s >= super_blocks) return commit_copies();
     std::uint8_t* const stage = shared + s % kStages * Shared::kStage;
-    copy_activations<kWarps * kWarp, kTokens, Shared::kScaleStride>(places, s, stage,
+    copy_activations<kWarps * kWarp, kTokens, Shared::kScaleStride>(places, s, count, stage,
                                                                     stage + Shared::kQ);
     std::uint8_t* const to = stage + Shared::kQ + Shared::kScales + 2 * warp * Tile::kSharedBytes;
     const std::size_t at = static_cast<std::size_t>(s) * Tile::kBytes;
@@ -286,6 +292,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
         if (group < last_group) to[8] = sum[n][2 + c];
       }
     }
+    if (matrices.overlaps_previous) wait_for_previous();
   } else {
     // gate and up [kTokens][rows of the block], in place of the stages.
     wait_for_copies<0>();
@@ -304,17 +311,23 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
       }
     }
     __syncthreads();
-    // A warp a token's block of 32 rows.
+    // Eight lanes a token's block of 32 rows, of which there are whole ones.
     constexpr int kBlocks = kRows / 32;
     const int first_block = row_block * kBlocks;
-    for (int i = warp; i < count * kBlocks; i += kWarps) {
-      const int t = i / kBlocks;
-      const int b = i % kBlocks;
-      const int row = 32 * (first_block + b);
-      if (row >= num_rows) continue;
-      const float* from = values + t * kStride + 32 * b + lane;
-      quantize_tensor_block(swiglu_device(from[0], from[kTokens * kStride]), lane, y_rows[t],
-                            first_block + b, quantized);
+#pragma unroll 1
+    for (int first_item = 4 * warp; first_item < count * kBlocks; first_item += 4 * kWarps) {
+      const int item = first_item + lane / 8;
+      const bool exists = item < count * kBlocks;
+      const int t = exists ? item / kBlocks : 0;
+      const int b = item % kBlocks;
+      const float* const from = values + t * kStride + 32 * b + 4 * (lane % 8);
+      const float4 gate = *reinterpret_cast<const float4*>(from);
+      const float4 up = *reinterpret_cast<const float4*>(from + kTokens * kStride);
+      const float gates[4] = {gate.x, gate.y, gate.z, gate.w};
+      const float ups[4] = {up.x, up.y, up.z, up.w};
+      float inner[4];
+      swiglu_quad(gates, ups, inner);
+      quantize_tensor_quad(inner, lane, exists ? y_rows[t] : -1, first_block + b, quantized);
     }
   }
 }
@@ -323,6 +336,8 @@ __global__ void __launch_bounds__(kWarps* kWarp, kMinBlocks)
 struct TensorProduct {
   const DeviceMatrix* weights[kMaxMatrices] = {};
   float* y[kMaxMatrices] = {};
+  bool starts_next = false;  // As of TensorMatrices.
+  bool overlaps_previous = false;
 };
 
 template <TensorType kType, int kWarps, int kTokens, int kStages, int kMinBlocks, bool kSwiglu,
@@ -338,6 +353,8 @@ void launch_tensor_matmul(const Stream& stream, const TensorProduct& product,
   TensorMatrices matrices;
   matrices.super_blocks = static_cast<int>(first.columns / 256);
   matrices.expert_stride = first.expert_stride;
+  matrices.starts_next = product.starts_next;
+  matrices.overlaps_previous = product.overlaps_previous;
   unsigned blocks = 0;
   for (int i = 0; i < kMaxMatrices && product.weights[i] != nullptr; ++i) {
     const DeviceMatrix& weight = *product.weights[i];
@@ -350,7 +367,7 @@ void launch_tensor_matmul(const Stream& stream, const TensorProduct& product,
     if (!kSwiglu || i == 0) blocks += of_matrix;
   }
   Launch{dim3(blocks, static_cast<unsigned>(num_tiles)), dim3(kWarps * kWarp), Shared::kBytes,
-         false, true}(
+         product.overlaps_previous, true}(
       stream, tensor_matmul_kernel<kType, kWarps, kTokens, kStages, kMinBlocks, kSwiglu, kShifted>,
       matrices, x, tokens, quantized);
 }

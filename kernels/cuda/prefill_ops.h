@@ -114,6 +114,23 @@ bool has_prefill_attention(const Stream& stream, const AttentionShape& shape);
 void prefill_attention(const Stream& stream, const AttentionShape& shape, const float* q,
                        const std::uint16_t* k, const std::uint16_t* v, const std::int32_t* position,
                        std::size_t num_tokens, float* y, const TensorActivations& quantized);
+// The same on the tensor cores, of the same shapes: other bits, class B. k and v must be finite as
+// far as the call's last token sees. A row of q that is not finite gives a row of NaN. One of the
+// next two: the second where the device has it.
+void prefill_attention_tensor(const Stream& stream, const AttentionShape& shape, const float* q,
+                              const std::uint16_t* k, const std::uint16_t* v,
+                              const std::int32_t* position, std::size_t num_tokens, float* y,
+                              const TensorActivations& quantized);
+void prefill_attention_mma(const Stream& stream, const AttentionShape& shape, const float* q,
+                           const std::uint16_t* k, const std::uint16_t* v,
+                           const std::int32_t* position, std::size_t num_tokens, float* y,
+                           const TensorActivations& quantized);
+// Whether device and build have Hopper's products of a warpgroup.
+bool has_wgmma();
+void prefill_attention_wgmma(const Stream& stream, const AttentionShape& shape, const float* q,
+                             const std::uint16_t* k, const std::uint16_t* v,
+                             const std::int32_t* position, std::size_t num_tokens, float* y,
+                             const TensorActivations& quantized);
 
 // matmul_float with an F32 weight of some hundred rows, columns a multiple of 128.
 bool has_prefill_router(const DeviceMatrix& weight);

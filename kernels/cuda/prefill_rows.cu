@@ -23,7 +23,7 @@ namespace {
 __global__ void __launch_bounds__(kLanes)
     norm_kernel(float* hidden, NormInput input, const float* weight, int size, float epsilon,
                 float* norm, TensorActivations quantized) {
-  extern __shared__ float row[];
+  extern __shared__ __align__(16) float row[];
   __shared__ float lanes[kLanes];
   __shared__ float scale;
   const std::size_t at = static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(size);
@@ -32,19 +32,33 @@ __global__ void __launch_bounds__(kLanes)
   const float* const outs = input.expert_out + at * static_cast<std::size_t>(k);
   const float* const weights =
       input.expert_weights + static_cast<std::size_t>(blockIdx.x) * static_cast<std::size_t>(k);
+  // The first experts' weights stay in registers, and their rows are read together.
+  constexpr int kTogether = 8;
+  float first_weights[kTogether] = {};
+#pragma unroll
+  for (int r = 0; r < kTogether; ++r) {
+    if (r < k) first_weights[r] = weights[r];
+  }
   float sum = 0.0f;
 #pragma unroll 4
   for (int c = i; c < size; c += kLanes) {
     float x = hidden[at + c];
     if (input.add != nullptr) x = __fadd_rn(x, input.add[at + c]);
     if (input.expert_out != nullptr) {
-      float combined = 0.0f;
-#pragma unroll 8
-      for (int r = 0; r < k; ++r) {
-        combined = __fmaf_rn(weights[r],
-                             outs[static_cast<std::size_t>(r) * static_cast<std::size_t>(size) + c],
-                             combined);
+      const auto out = [&](int r) {
+        return outs[static_cast<std::size_t>(r) * static_cast<std::size_t>(size) + c];
+      };
+      float first_outs[kTogether] = {};
+#pragma unroll
+      for (int r = 0; r < kTogether; ++r) {
+        if (r < k) first_outs[r] = out(r);
       }
+      float combined = 0.0f;
+#pragma unroll
+      for (int r = 0; r < kTogether; ++r) {
+        if (r < k) combined = __fmaf_rn(first_weights[r], first_outs[r], combined);
+      }
+      for (int r = kTogether; r < k; ++r) combined = __fmaf_rn(weights[r], out(r), combined);
       x = __fadd_rn(x, combined);
     }
     if (input.add != nullptr || input.expert_out != nullptr) hidden[at + c] = x;
@@ -58,10 +72,15 @@ __global__ void __launch_bounds__(kLanes)
     if (i == 0) scale = rms_scale(total, size, epsilon);
   }
   __syncthreads();
-  for (int c = i; c < size; c += kLanes) {
-    const float y = __fmul_rn(__fmul_rn(row[c], scale), weight[c]);
-    if (norm != nullptr) norm[at + c] = y;
-    quantize_tensor_block(y, i % kWarp, static_cast<int>(blockIdx.x), c / kWarp, quantized);
+#pragma unroll 2
+  for (int c = 4 * i; c < size; c += 4 * kLanes) {  // Whole warps.
+    const float4 x = *reinterpret_cast<const float4*>(row + c);
+    const float4 w = *reinterpret_cast<const float4*>(weight + c);
+    const float y[4] = {
+        __fmul_rn(__fmul_rn(x.x, scale), w.x), __fmul_rn(__fmul_rn(x.y, scale), w.y),
+        __fmul_rn(__fmul_rn(x.z, scale), w.z), __fmul_rn(__fmul_rn(x.w, scale), w.w)};
+    if (norm != nullptr) *reinterpret_cast<float4*>(norm + at + c) = {y[0], y[1], y[2], y[3]};
+    quantize_tensor_quad(y, i % kWarp, static_cast<int>(blockIdx.x), c / 32, quantized);
   }
 }
 
@@ -150,11 +169,11 @@ __global__ void __launch_bounds__(kHeadWarps* kWarp)
 
 // x [num_tokens, columns], weight [num_experts, columns], y [num_tokens, num_experts]; columns a
 // multiple of 128. A warp 4 tokens x 4 experts, a block 4 x 4 warps; thread l has the lanes l,
-// l + 32, l + 64, l + 96. Stages of 128 columns of 16 tokens and 16 experts, copied three ahead.
+// l + 32, l + 64, l + 96. Stages of 128 columns of 16 tokens and 16 experts, copied five ahead.
 constexpr int kRouterSide = 4;
 constexpr int kRouterRows = 4 * kRouterSide;
 constexpr int kRouterThreads = kRouterSide * kRouterSide * kWarp;
-constexpr int kRouterStages = 4;
+constexpr int kRouterStages = 6;
 constexpr int kRouterStage = 2 * kRouterRows * kLanes;  // floats
 __global__ void __launch_bounds__(kRouterThreads)
     router_kernel(const float* x, const float* weight, int num_tokens, int num_experts, int columns,

@@ -5,6 +5,7 @@ if(REFUTE_HAVE_CUDA)
   set(cuda_sources
     cuda/attention.cu
     cuda/attention_prefill.cu
+    cuda/attention_tensor.cu
     cuda/bandwidth.cu
     cuda/decode.cu
     cuda/decode_attention.cu
@@ -29,7 +30,15 @@ if(REFUTE_HAVE_CUDA)
       CUDA_ARCHITECTURES "${REFUTE_CUDA_ARCHITECTURES}" POSITION_INDEPENDENT_CODE ON)
   endfunction()
   refute_cuda_objects(kernels_cuda ${cuda_sources})
-  target_sources(kernels PRIVATE cuda/device.cc $<TARGET_OBJECTS:kernels_cuda>)
+  # Instructions of compute capability 9.0 alone need code for 9.0a. CMake 3.25 does not know it.
+  refute_cuda_objects(kernels_hopper cuda/attention_hopper.cu)
+  if("${REFUTE_CUDA_ARCHITECTURES}" MATCHES "(^|;)90")
+    set_target_properties(kernels_hopper PROPERTIES CUDA_ARCHITECTURES OFF)
+    target_compile_options(kernels_hopper PRIVATE
+      $<$<COMPILE_LANGUAGE:CUDA>:--generate-code=arch=compute_90a,code=sm_90a>)
+  endif()
+  target_sources(kernels PRIVATE cuda/device.cc
+    $<TARGET_OBJECTS:kernels_cuda> $<TARGET_OBJECTS:kernels_hopper>)
   # Only those who see the toolkit's headers name CUDA::cudart_static themselves.
   target_link_libraries(kernels PRIVATE CUDA::cudart_static)
 endif()

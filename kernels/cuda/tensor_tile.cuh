@@ -149,7 +149,7 @@ struct TensorTile<TensorType::kQ4_K> {
 template <>
 struct TensorTile<TensorType::kQ6_K> {
   static constexpr int kBytes = 1680;
-  static constexpr int kSharedBytes = 1728;
+  static constexpr int kSharedBytes = 1680;
   unsigned a[8][4];
   float scale[2][16];  // Of 16 columns each.
   float d[2];          // A quarter of it.
@@ -162,16 +162,13 @@ struct TensorTile<TensorType::kQ6_K> {
     if (lane < 9) copy_16(to + 1536 + 16 * lane, tile + 1536 + 16 * lane);
   }
 
-  // In shared memory [16 rows][16 scales and 4 of padding].
-  static constexpr int kScaleStride = 20;
-  static constexpr int kScalars = 16 * kScaleStride;
-  __device__ static void row_scalars(const std::uint8_t* tile, int t, float* scalars, int lane) {
-    const char4 of = *reinterpret_cast<const char4*>(tile + 1536 + 4 * lane);
-    *reinterpret_cast<float4*>(scalars + kScaleStride * (8 * t + lane / 4) + 4 * (lane % 4)) = {
-        __int2float_rn(of.x), __int2float_rn(of.y), __int2float_rn(of.z), __int2float_rn(of.w)};
-  }
+  // Every thread converts its rows' scales: shared memory for them would leave room for two blocks
+  // a multiprocessor instead of three.
+  static constexpr int kScalars = 0;
+  __device__ static void row_scalars(const std::uint8_t* /*tile*/, int /*t*/, float* /*scalars*/,
+                                     int /*lane*/) {}
 
-  __device__ void load(const std::uint8_t* tiles, const float* scalars, int lane) {
+  __device__ void load(const std::uint8_t* tiles, const float* /*scalars*/, int lane) {
     const int g = lane / 4;
     const int p = lane % 4;
     const int place = 16 * piece_place(4 * g);
@@ -179,14 +176,15 @@ struct TensorTile<TensorType::kQ6_K> {
     for (int t = 0; t < 2; ++t) {
       const std::uint8_t* tile = tiles + t * kSharedBytes;
       d[t] = __fmul_rn(from_half_bits(load_half(tile + 1664 + 2 * g)), 0.25f);
+      const int4 scales = *reinterpret_cast<const int4*>(tile + 1536 + 16 * g);
+      const int words[4] = {scales.x, scales.y, scales.z, scales.w};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const float4 of =
-            *reinterpret_cast<const float4*>(scalars + kScaleStride * (8 * t + g) + 4 * j);
-        scale[t][4 * j] = of.x;
-        scale[t][4 * j + 1] = of.y;
-        scale[t][4 * j + 2] = of.z;
-        scale[t][4 * j + 3] = of.w;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          scale[t][4 * j + i] =
+              __int2float_rn(static_cast<std::int8_t>(static_cast<unsigned>(words[j]) >> (8 * i)));
+        }
         const std::uint8_t* from = tile + (place ^ (16 * j));
 #pragma unroll
         for (int h = 0; h < 2; ++h) {

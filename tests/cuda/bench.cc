@@ -2,13 +2,14 @@
 //
 //   cuda_bench synth PRESET FILE [LAYERS]   writes a synthetic model
 //   cuda_bench time FILE                    upload, decode through the graph, forward, prefill
-//   cuda_bench prefill FILE                 calls of 8 to 4096 tokens
+//   cuda_bench prefill FILE                 calls of 4 to 8192 tokens, both attentions
 //   cuda_bench step FILE [CONTEXT]          three tokens, kernel by kernel: for a profiler
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -266,19 +267,28 @@ int prefill_model(const std::string& path) {
   const cuda::Context context = require(cuda::Context::create());
   const cuda::DeviceModel weights = require(cuda::DeviceModel::upload(context, model));
   const std::size_t capacity = std::min(kCapacity, model.config().max_position_embeddings);
-  auto sequence = require(cuda::Sequence::create(context, model, weights, capacity));
   std::vector<std::int32_t> prompt(capacity);
   for (std::size_t i = 0; i < prompt.size(); ++i) {
     prompt[i] = static_cast<std::int32_t>((i * 7919 + 13) % model.config().vocab_size);
   }
-  require(sequence->forward(prompt, {}));  // The longest call allocates for all.
+  std::vector<std::unique_ptr<cuda::Sequence>> sequences;
+  for (const PrefillAttention attention : kAllPrefillAttentions) {
+    sequences.push_back(
+        require(cuda::Sequence::create(context, model, weights, capacity, {attention})));
+    require(sequences.back()->forward(prompt, {}));  // The longest call allocates for all.
+  }
   for (std::size_t count = 4; count <= capacity; count *= 2) {
-    const double seconds = median_seconds([&] {
-      sequence->rollback(0);
-      require(sequence->forward(std::span(prompt).first(count), {}));
-    });
-    std::printf("prefill %5zu    %8.1f tokens/s, %9.1f us\n", count,
-                static_cast<double>(count) / seconds, 1e6 * seconds);
+    std::printf("prefill %5zu   ", count);
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const double seconds = median_seconds([&] {
+        sequences[i]->rollback(0);
+        require(sequences[i]->forward(std::span(prompt).first(count), {}));
+      });
+      std::printf(" %s attention %8.1f tokens/s, %9.1f us%s",
+                  std::string(prefill_attention_name(kAllPrefillAttentions[i])).c_str(),
+                  static_cast<double>(count) / seconds, 1e6 * seconds,
+                  i + 1 < sequences.size() ? ";" : "\n");
+    }
   }
   return 0;
 }

@@ -1,11 +1,12 @@
 # On a GPU only: the presets leave the label out, ci/gpu runs the program on a machine that has one.
-# It can be carried there: everything but the C library is linked statically.
+# They can be carried there: what is not linked statically beside the C library, ci/gpu takes along.
 if(REFUTE_HAVE_CUDA)
   add_executable(cuda_tests
+    cuda/attention_test.cc
     cuda/forward_test.cc
     cuda/kernels_test.cc
   )
-  target_link_libraries(cuda_tests PRIVATE project_options engine CUDA::cudart_static
+  target_link_libraries(cuda_tests PRIVATE project_options falsifiers engine CUDA::cudart_static
     GTest::gtest GTest::gtest_main)
   target_link_options(cuda_tests PRIVATE -static-libstdc++ -static-libgcc)
   target_compile_definitions(cuda_tests PRIVATE REFUTE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

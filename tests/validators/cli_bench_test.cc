@@ -70,6 +70,8 @@ TEST(BenchCommand, SaysWhatIsWrong) {
       {"--sweep layer", "did you mean `layers`?"},
       {"--values 1,2", "--sweep"},
       {"--sweep threads --backend cuda", "--backend cpu"},
+      {"--attention tenser --backend cuda", "did you mean `tensor`?"},
+      {"--attention tensor", "--backend cuda"},
       {"--layers 3", "1 to 2"},
       {"--sweep threads --values 0", "at least 1"},
       {"--threads 0", "--threads"},

@@ -105,12 +105,27 @@ TEST(CommandLine, NeedsExpectationsUnlessTheyAreWaived) {
 TEST(CommandLine, RejectsWrongUsage) {
   const CommandLine cli;
   cli.add_contract("router.yaml");
-  for (const char* arguments :
-       {"", "frobnicate", "run --backend gpu", "run --cases 0", "run --cases x", "run --unknown",
-        "run --partition hash:3/2", "run --replay nonsense", "run --format xml",
-        "run --format json --format human", "status --require HELD", "list nothing", "generate",
-        "generate --prompt a --tokens 1", "synth", "explain", "explain RF",
-        "run --subject missing.gguf", "validate --format json=missing/folder/x.json"}) {
+  for (const char* arguments : {"",
+                                "frobnicate",
+                                "run --backend gpu",
+                                "run --cases 0",
+                                "run --cases x",
+                                "run --unknown",
+                                "run --partition hash:3/2",
+                                "run --replay nonsense",
+                                "run --format xml",
+                                "run --format json --format human",
+                                "status --require HELD",
+                                "list nothing",
+                                "generate",
+                                "generate --prompt a --tokens 1",
+                                "generate --prompt a --attention tensor",
+                                "generate --prompt a --attention x",
+                                "synth",
+                                "explain",
+                                "explain RF",
+                                "run --subject missing.gguf",
+                                "validate --format json=missing/folder/x.json"}) {
     const CommandResult result = cli.run(arguments);
     EXPECT_EQ(result.exit_code, 2) << arguments << "\n" << result.out << result.err;
     EXPECT_TRUE(contains(result.err, "refute: ")) << arguments << "\n" << result.err;

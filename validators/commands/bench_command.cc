@@ -63,6 +63,7 @@ class BenchCommand : public Command {
                      "Instruction set of the CPU, instead of the best one: portable, avx2 or "
                      "avx512-vnni")
         ->type_name("NAME");
+    add_attention(*command, attention_text_);
     declare_shape(*command);
     declare_sweep(*command);
     add_format(*command, formats_, kFormats);
@@ -72,6 +73,7 @@ class BenchCommand : public Command {
         "  refute bench model.gguf --prompt 128 --decode 64 --threads 1,2\n"
         "  refute bench model.gguf --sweep layers --format human --format csv=layers.csv\n"
         "  refute bench model.gguf --sweep context --depth 8192\n"
+        "  refute bench model.gguf --backend cuda --attention tensor --prompt 2048\n"
         "\nBytes a token are those of the weights and of the cache that a decoded token reads; the "
         "bandwidth is\nmeasured in the same run with the same threads. A share above 100 % is an "
         "error (exit code 3).");
@@ -143,6 +145,9 @@ class BenchCommand : public Command {
                      "`" + isa_text_ + "`"};
       }
     }
+    const Result<CudaOptions> cuda = parse_attention(attention_text_, backend_);
+    if (!cuda) return cuda.error();
+    cuda_ = *cuda;
     if (threads_.empty()) {
       threads_ = {std::max<std::size_t>(1, std::thread::hardware_concurrency())};
     }
@@ -237,7 +242,7 @@ class BenchCommand : public Command {
     Progress progress;
     for (const Step& step : *planned) {
       if (step.layers < model.config().num_hidden_layers) model.keep_layers(step.layers);
-      const auto backend = NamedBackend::create(backend_, step.threads, isa_);
+      const auto backend = NamedBackend::create(backend_, step.threads, isa_, cuda_);
       if (!backend) return backend.error();
       const std::string label =
           fmt::format("{} threads, {} layers, depth {}, prompt {}", step.threads, step.layers,
@@ -261,6 +266,8 @@ class BenchCommand : public Command {
   Values threads_;
   std::string isa_text_;
   std::optional<cpu::Isa> isa_;
+  std::string attention_text_;
+  CudaOptions cuda_;
   BenchShape shape_;
   std::optional<std::size_t> layers_;
   std::string sweep_text_;

@@ -10,7 +10,7 @@
 #include "validators/commands/command.h"
 #include "validators/commands/shared_options.h"
 #include "validators/embedded_files.h"
-#include "validators/run.h"
+#include "validators/named_backend.h"
 #include "validators/subject_files.h"
 
 namespace refute {
@@ -30,11 +30,12 @@ class GenerateCommand : public Command {
     CLI::App* command = app.add_subcommand("generate", "Continue a prompt");
     command->add_option("--subject", subject_, "Model; by default the embedded one")
         ->type_name("MODEL.gguf");
-    command->add_option("--backend", backend_name_, "cpu or oracle")
-        ->check(CLI::IsMember({"cpu", "oracle"}))
+    command->add_option("--backend", backend_name_, "cpu, cuda or oracle")
+        ->check(CLI::IsMember({"cpu", "cuda", "oracle"}))
         ->type_name("NAME")
         ->capture_default_str();
     add_threads(*command, num_threads_);
+    add_attention(*command, attention_);
     CLI::Option* prompt =
         command->add_option("--prompt", prompt_, "Text to continue")->type_name("TEXT");
     command->add_option("--tokens", tokens_, "Token ids to continue, instead of a text")
@@ -60,10 +61,12 @@ class GenerateCommand : public Command {
     if (prompt_.empty() && tokens_.empty()) {
       return fail(ExitCode::kUsageOrUnreadable, "generate needs --prompt TEXT or --tokens ID,...");
     }
+    const Result<CudaOptions> cuda = parse_attention(attention_, backend_name_);
+    if (!cuda) return fail(cuda.error());
     Result<Model> model = load_model(subject_, num_threads_);
     if (!model) return fail(model.error());
     if (const Result<void> prepared = prepare(*model); !prepared) return fail(prepared.error());
-    return run(*model, *outputs);
+    return run(*model, *outputs, *cuda);
   }
 
  private:
@@ -111,10 +114,10 @@ class GenerateCommand : public Command {
     return {};
   }
 
-  ExitCode run(const Model& model, std::span<const Output> outputs) {
-    const Result<Backends> backends = Backends::create(num_threads_);
-    if (!backends) return fail(backends.error());
-    const Backend& backend = *backends->of(*parse_backend(backend_name_)).backend;
+  ExitCode run(const Model& model, std::span<const Output> outputs, const CudaOptions& cuda) {
+    const auto named = NamedBackend::create(backend_name_, num_threads_, {}, cuda);
+    if (!named) return fail(named.error());
+    const Backend& backend = **named;
     const std::size_t limit = model.config().max_position_embeddings;
     const auto session = backend.open_session(model, std::min(limit, tokens_.size() + max_tokens_));
     if (!session) return fail(session.error());
@@ -191,6 +194,7 @@ class GenerateCommand : public Command {
 
   std::string subject_;
   std::string backend_name_ = "cpu";
+  std::string attention_;
   std::size_t num_threads_ = 0;
   std::string prompt_;
   std::vector<std::int32_t> tokens_;

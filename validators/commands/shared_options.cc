@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include "engine/backend_id.h"
+#include "validators/suggest.h"
+
 namespace refute {
 
 void add_paths(CLI::App& command, std::vector<std::string>& paths) {
@@ -28,6 +31,33 @@ void add_threads(CLI::App& command, std::size_t& num_threads) {
       ->check(CLI::Range(0, 4096))
       ->type_name("N")
       ->capture_default_str();
+}
+
+void add_attention(CLI::App& command, std::string& text) {
+  text = prefill_attention_name(PrefillAttention::kExact);
+  command
+      .add_option("--attention", text,
+                  "Attention of prompts with --backend cuda: exact (the same bits whatever a "
+                  "call's length) or tensor (on the tensor cores, faster, within the gates of ops)")
+      ->type_name("NAME")
+      ->capture_default_str();
+}
+
+Result<CudaOptions> parse_attention(std::string_view text, std::string_view backend) {
+  const auto attention = parse_prefill_attention(text);
+  if (!attention) {
+    std::vector<std::string_view> names;
+    for (const PrefillAttention known : kAllPrefillAttentions) {
+      names.push_back(prefill_attention_name(known));
+    }
+    return Error{ErrorKind::kUnsupported, "--attention",
+                 "an attention (" + suggest(text, names) + ")", "`" + std::string(text) + "`"};
+  }
+  if (*attention == PrefillAttention::kTensor && backend != backend_name(BackendId::kCuda)) {
+    return Error{ErrorKind::kUnsupported, "--attention tensor", "--backend cuda",
+                 std::string(backend)};
+  }
+  return CudaOptions{*attention};
 }
 
 ExitCode fail(ExitCode code, std::string_view message) {

@@ -4,8 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "engine/cuda_options.h"
 #include "validators/diagnostic.h"
 #include "validators/exit_code.h"
 #include "validators/report.h"
@@ -19,6 +21,11 @@ void add_format(CLI::App& command, std::vector<std::string>& texts,
                 std::span<const Format> allowed);
 // --threads
 void add_threads(CLI::App& command, std::size_t& num_threads);
+
+// --attention
+void add_attention(CLI::App& command, std::string& text);
+// kUnsupported for a name that is no attention's, and for tensor on another backend than cuda.
+Result<CudaOptions> parse_attention(std::string_view text, std::string_view backend);
 
 // Prints "refute: <message>" to standard error and returns the code.
 ExitCode fail(ExitCode code, std::string_view message);
