@@ -54,6 +54,20 @@ Matrix<float> times(const Context& context, const PackedWeights& packed, const W
   return y;
 }
 
+// Where a step's weights lie, and those that come after its own.
+struct StepWeights {
+  const PackedWeights& packed;
+  std::span<const PlacedWeight> next;
+};
+
+// What is multiplied first after the experts of a layer.
+std::vector<PlacedWeight> weights_after(const PackedWeights& packed, const Model& model,
+                                        std::size_t layer) {
+  if (layer + 1 == model.config().num_hidden_layers) return {packed.place(model.lm_head())};
+  const LayerWeights& next = model.layers()[layer + 1];
+  return {packed.place(next.q_proj), packed.place(next.k_proj), packed.place(next.v_proj)};
+}
+
 // An Inf in a key would make scores of -Inf, which softmax turns into a weight of 0 without a
 // trace.
 Result<void> append_to_cache(std::string_view name, const Matrix<float>& x, std::size_t position,
@@ -86,9 +100,10 @@ struct ExpertRows {
 };
 
 // Consecutive groups: their gates and ups at once, then their downs.
-void run_experts(const Context& context, const PackedWeights& packed,
+void run_experts(const Context& context, const StepWeights& weights,
                  std::span<const ExpertWork> experts, ProductInput& input, ExpertRows& rows) {
   if (experts.empty()) return;
+  const PackedWeights& packed = weights.packed;
   const std::size_t first = experts.front().group.begin;
   const std::size_t last = experts.back().group.end;
   std::vector<Product> products;
@@ -101,7 +116,9 @@ void run_experts(const Context& context, const PackedWeights& packed,
     add(expert.gate_proj, expert.group, 0, rows.gate);
     add(expert.up_proj, expert.group, 0, rows.up);
   }
-  multiply(context, input, products);
+  std::vector<PlacedWeight> downs;
+  for (const ExpertWork& expert : experts) downs.push_back(packed.place(expert.down_proj));
+  multiply(context, input, products, downs);
   cpu::swiglu(context, row_range(rows.gate.view(), first, last),
               row_range(rows.up.view(), first, last), row_range(rows.inner.view(), first, last));
   ProductInput inner(row_range(rows.inner.view(), first, last));
@@ -109,11 +126,11 @@ void run_experts(const Context& context, const PackedWeights& packed,
   for (const ExpertWork& expert : experts) {
     add(expert.down_proj, expert.group, first, rows.out);
   }
-  multiply(context, inner, products);
+  multiply(context, inner, products, weights.next);
 }
 
 // The MoE block; the router reads router_input, which is x.
-Result<void> moe_block(const Context& context, const Config& config, const PackedWeights& packed,
+Result<void> moe_block(const Context& context, const Config& config, const StepWeights& weights,
                        const LayerWeights& layer, std::size_t layer_index,
                        std::size_t first_position, MatrixView<const float> router_input,
                        MatrixView<const float> x, const ForwardOptions& options,
@@ -127,7 +144,7 @@ Result<void> moe_block(const Context& context, const Config& config, const Packe
   const std::size_t num_tokens = x.rows;
   const std::size_t k = config.num_experts_per_tok;
 
-  Matrix<float> router_logits = times(context, packed, layer.router, router_input);
+  Matrix<float> router_logits = times(context, weights.packed, layer.router, router_input);
   if constexpr (kFaultSites) faulty::round_logits(router_logits.flat());
   record(TracePoint::kRouterLogits, layer_index, router_logits);
 
@@ -160,7 +177,7 @@ Result<void> moe_block(const Context& context, const Config& config, const Packe
           kHost, layer, layer_index, group.expert,
           [&](const WeightView& gate_proj, const WeightView& up_proj, const WeightView& down_proj) {
             const ExpertWork work{group, gate_proj, up_proj, down_proj};
-            run_experts(context, packed, {&work, 1}, input, rows);
+            run_experts(context, weights, {&work, 1}, input, rows);
           });
     }
   } else {
@@ -169,7 +186,7 @@ Result<void> moe_block(const Context& context, const Config& config, const Packe
       experts.push_back({group, layer.gate_proj.expert(group.expert),
                          layer.up_proj.expert(group.expert), layer.down_proj.expert(group.expert)});
     }
-    run_experts(context, packed, experts, input, rows);
+    run_experts(context, weights, experts, input, rows);
   }
   if (options.trace != nullptr) {
     record(TracePoint::kExpertGate, layer_index, in_slot_order(rows.gate, grouping.slots));
@@ -235,8 +252,9 @@ Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
                                    const LayerWeights& layer, std::size_t layer_index,
                                    std::size_t first_position, MatrixView<const float> x,
                                    const ForwardOptions& options, MatrixView<float> y) {
-  return moe_block(context, config, PackedWeights(), layer, layer_index, first_position, x, x,
-                   options, y);
+  const PackedWeights none;
+  return moe_block(context, config, {none, {}}, layer, layer_index, first_position, x, x, options,
+                   y);
 }
 
 Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& model,
@@ -276,7 +294,8 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     const Product attn_products[] = {{packed.place(weights.q_proj), 0, tokens.size(), q.view()},
                                      {packed.place(weights.k_proj), 0, tokens.size(), k.view()},
                                      {packed.place(weights.v_proj), 0, tokens.size(), v.view()}};
-    multiply(context, attn_input, attn_products);
+    const PlacedWeight o_proj = packed.place(weights.o_proj);
+    multiply(context, attn_input, attn_products, {&o_proj, 1});
     record(TracePoint::kQ, layer, q);
     record(TracePoint::kK, layer, k);
     record(TracePoint::kV, layer, v);
@@ -326,10 +345,11 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     Matrix<float> moe_out(tokens.size(), config.hidden_size);
     const bool falls_back = layer == 0 && fault_seeded("F87", kHost);
     const Matrix<float>& router_input = fault_seeded("F39", kHost) ? hidden : ffn_norm;
+    const std::vector<PlacedWeight> next = weights_after(packed, model, layer);
     const Result<void> moe =
         falls_back ? faulty::moe_on_oracle(config, weights, layer, position, ffn_norm.view(),
                                            options, moe_out.view())
-                   : moe_block(context, config, packed, weights, layer, position,
+                   : moe_block(context, config, {packed, next}, weights, layer, position,
                                router_input.view(), ffn_norm.view(), options, moe_out.view());
     if (!moe) return in_layer(layer, moe.error());
     if (fault_seeded("F44", kHost)) {

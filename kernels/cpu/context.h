@@ -23,6 +23,12 @@ std::span<const Isa> supported_isas();
 
 struct SimdKernels;  // kernels/cpu/simd.h
 
+// [begin, end) of an index space.
+struct IndexRange {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+};
+
 // Threads that run ranges of an index space. Results never depend on the number of threads, because
 // every output element is computed by one thread in one fixed order.
 class ThreadPool {
@@ -34,6 +40,10 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   std::size_t num_threads() const;
+
+  // What parallel_for hands to thread `thread` < num_threads() in order, unless others, who are
+  // done early, take some of its end. Thread 0 is the caller.
+  IndexRange share(std::size_t count, std::size_t grain, std::size_t thread) const;
 
   // Calls body(begin, end) on disjoint ranges that cover [0, count), each a multiple of `grain`
   // long but for the last; returns when all are done. One call at a time: neither the body nor

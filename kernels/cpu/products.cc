@@ -40,10 +40,6 @@ std::size_t super_blocks_of(std::size_t columns) {
   return (columns + kTileColumns - 1) / kTileColumns;
 }
 
-std::size_t num_units(const Product& product) {
-  return (product.weight.stored.rows + kRowTile - 1) / kRowTile;
-}
-
 bool is_quantized(const Product& product) {
   return tensor_type_info(product.weight.stored.type).is_quantized;
 }
@@ -154,9 +150,58 @@ void multiply_float_rows(const SimdKernels& simd, const WeightView& weight, cons
   });
 }
 
-// The row groups [begin, end); x: the activations of all tokens.
+// The units of several weights in turn: kRowTile rows each.
+class Units {
+ public:
+  explicit Units(std::span<const Product> products) {
+    for (const Product& product : products) add(product.weight);
+  }
+  explicit Units(std::span<const PlacedWeight> weights) {
+    for (const PlacedWeight& weight : weights) add(weight);
+  }
+  std::size_t count() const { return ends_.empty() ? 0 : ends_.back(); }
+  // Which weight a unit < count() is of, and which units are a weight's.
+  std::size_t index_of(std::size_t unit) const {
+    return static_cast<std::size_t>(std::ranges::upper_bound(ends_, unit) - ends_.begin());
+  }
+  IndexRange of(std::size_t index) const {
+    return {index == 0 ? 0 : ends_[index - 1], ends_[index]};
+  }
+  // The tiles of a unit; null where there are none.
+  const std::byte* tiles(std::size_t unit) const {
+    if (unit >= count()) return nullptr;
+    const std::size_t index = index_of(unit);
+    const WeightView& stored = weights_[index].stored;
+    const std::size_t group = unit - of(index).begin;
+    if (weights_[index].tiles == nullptr || group >= stored.rows / kTileRows) return nullptr;
+    return weights_[index].tiles + group * group_bytes(stored.type, stored.columns);
+  }
+
+ private:
+  void add(const PlacedWeight& weight) {
+    ends_.push_back(count() + (weight.stored.rows + kRowTile - 1) / kRowTile);
+    weights_.push_back(weight);
+  }
+  std::vector<PlacedWeight> weights_;
+  std::vector<std::size_t> ends_;  // Of each weight's units.
+};
+
+// The tiles that the thread which ends a range at `end` reads next: those of its share of the units
+// or, after them, of its share of the next ones.
+const std::byte* tiles_after(const ThreadPool& threads, const Units& units, std::size_t grain,
+                             const Units& next, std::size_t end) {
+  for (std::size_t i = 0; i < threads.num_threads(); ++i) {
+    if (threads.share(units.count(), grain, i).end == end) {
+      return next.tiles(threads.share(next.count(), 1, i).begin);
+    }
+  }
+  return units.tiles(end);
+}
+
+// The row groups [begin, end); x: the activations of all tokens; then: see TileKernels.
 void multiply_groups(const SimdKernels& simd, const PlacedWeight& weight, const TileActivations* x,
-                     std::size_t begin, std::size_t end, MatrixView<float> y) {
+                     std::size_t begin, std::size_t end, const std::byte* then,
+                     MatrixView<float> y) {
   const TileKernels::Multiply multiply = multiply_tiles(*simd.tiles, weight.stored.type);
   const std::size_t super_blocks = super_blocks_of(weight.stored.columns);
   const std::size_t bytes = group_bytes(weight.stored.type, weight.stored.columns);
@@ -166,6 +211,7 @@ void multiply_groups(const SimdKernels& simd, const PlacedWeight& weight, const 
     std::size_t t = 0;
     for (TokenTiles tokens(y.rows); !tokens.done(); tokens.next()) {
       multiply(weight.tiles + g * bytes, step, super_blocks, x + t * super_blocks, tokens.size(),
+               g + step == end ? then : weight.tiles + (g + step) * bytes,
                y.data + t * y.columns + g * kTileRows, y.columns);
       t += tokens.size();
     }
@@ -198,9 +244,9 @@ QuantizedActivations rows_of(const QuantizedActivations& activations,
 
 }  // namespace
 
-// The units [begin, end) of a product, kRowTile rows each.
+// The units [begin, end) of a product, kRowTile rows each; then: see TileKernels.
 void run_units(const Context& context, const ProductInput& input, const Product& product,
-               std::size_t begin, std::size_t end) {
+               std::size_t begin, std::size_t end, const std::byte* then) {
   const SimdKernels& simd = context.simd();
   const WeightView& weight = product.weight.stored;
   const std::size_t first_row = begin * kRowTile;
@@ -217,7 +263,7 @@ void run_units(const Context& context, const ProductInput& input, const Product&
     const std::size_t groups_end = std::min(end, weight.rows / kTileRows);
     if (begin < groups_end) {
       multiply_groups(simd, product.weight, input.tile_blocks_.get() + first_block, begin,
-                      groups_end, product.y);
+                      groups_end, then, product.y);
     }
     stored_from = std::max(first_row, groups_end * kTileRows);
   }
@@ -328,26 +374,28 @@ void ProductInput::prepare(const Context& context, std::span<const Product> prod
   if (tiles) arrange_tiles(context, products);
 }
 
-void multiply_all(const Context& context, ProductInput& input, std::span<const Product> products) {
+void multiply_all(const Context& context, ProductInput& input, std::span<const Product> products,
+                  std::span<const PlacedWeight> next) {
   input.prepare(context, products);
-  // Units of all products in turn: ends[i] is the end of product i's.
-  std::vector<std::size_t> ends;
+  const Units units(products);
+  if (units.count() == 0) return;
+  const Units next_units(next);
   std::size_t operations = 0;
-  for (const Product& product : products) {
-    ends.push_back((ends.empty() ? 0 : ends.back()) + num_units(product));
-    operations += num_units(product) * kRowTile * input.columns() * product.y.rows;
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    const std::size_t count = units.of(i).end - units.of(i).begin;
+    operations += count * kRowTile * input.columns() * products[i].y.rows;
   }
-  if (ends.empty() || ends.back() == 0) return;
-  context.threads().parallel_for(
-      ends.back(), grain_for(operations / ends.back()), [&](std::size_t begin, std::size_t end) {
-        auto i = static_cast<std::size_t>(std::ranges::upper_bound(ends, begin) - ends.begin());
-        for (; begin < end; ++i) {
-          const std::size_t first = i == 0 ? 0 : ends[i - 1];
-          const std::size_t stop = std::min(end, ends[i]);
-          run_units(context, input, products[i], begin - first, stop - first);
-          begin = stop;
-        }
-      });
+  const std::size_t grain = grain_for(operations / units.count());
+  context.threads().parallel_for(units.count(), grain, [&](std::size_t begin, std::size_t end) {
+    const std::byte* const last = tiles_after(context.threads(), units, grain, next_units, end);
+    for (std::size_t i = units.index_of(begin); begin < end; ++i) {
+      const IndexRange of = units.of(i);
+      const std::size_t stop = std::min(end, of.end);
+      const std::byte* const then = stop < end ? units.tiles(stop) : last;
+      run_units(context, input, products[i], begin - of.begin, stop - of.begin, then);
+      begin = stop;
+    }
+  });
 }
 
 // Products of inputs that may be wrong on purpose; those of stored rows that were changed read
@@ -359,7 +407,7 @@ void multiply_with_faults(const Context& context, ProductInput& input, const Pro
       const bool unchanged = weight.data == stored.data && weight.columns == stored.columns;
       const PlacedWeight placed{weight, unchanged ? product.weight.tiles : nullptr};
       const Product one{placed, 0, rows.rows(), y};
-      multiply_all(context, rows, {&one, 1});
+      multiply_all(context, rows, {&one, 1}, {});
     };
     if (!is_quantized(product)) {
       const MatrixView<const float> all = input.floats();
@@ -385,12 +433,13 @@ void multiply_with_faults(const Context& context, ProductInput& input, const Pro
   }
 }
 
-void multiply(const Context& context, ProductInput& input, std::span<const Product> products) {
+void multiply(const Context& context, ProductInput& input, std::span<const Product> products,
+              std::span<const PlacedWeight> next) {
   for (const Product& product : products) check_shapes(input, product);
   if constexpr (kFaultSites) {
     for (const Product& product : products) multiply_with_faults(context, input, product);
   } else {
-    multiply_all(context, input, products);
+    multiply_all(context, input, products, next);
   }
 }
 

@@ -41,8 +41,10 @@ struct Product {
 };
 
 // Preconditions: shapes agree; quantized types have columns a multiple of their block size; ranges
-// of rows are the same or disjoint, in all products of an input.
-void multiply(const Context& context, ProductInput& input, std::span<const Product> products);
+// of rows are the same or disjoint, in all products of an input. next: the weights of the call that
+// follows, where they are known already; the end of this one fetches their beginning.
+void multiply(const Context& context, ProductInput& input, std::span<const Product> products,
+              std::span<const PlacedWeight> next = {});
 
 // The rows that enter products. Borrows what it is made of.
 class ProductInput {
@@ -59,10 +61,11 @@ class ProductInput {
   std::size_t columns() const { return columns_; }
 
  private:
-  friend void multiply_all(const Context&, ProductInput&, std::span<const Product>);
+  friend void multiply_all(const Context&, ProductInput&, std::span<const Product>,
+                           std::span<const PlacedWeight>);
   friend void multiply_with_faults(const Context&, ProductInput&, const Product&);
   friend void run_units(const Context&, const ProductInput&, const Product&, std::size_t,
-                        std::size_t);
+                        std::size_t, const std::byte*);
 
   MatrixView<const float> floats();
   const QuantizedActivations& quantized(const Context& context);

@@ -15,17 +15,29 @@
 namespace refute::cpu {
 namespace {
 
-// Bytes that a single token's pass asks for ahead of itself.
-constexpr std::size_t kAhead = 24576;
-constexpr std::size_t kNear = 3072;
+// How many bytes ahead a pass of few tokens asks for lines: far enough for memory into the
+// second-level cache, then from there into the first. Loads that miss the first level share its few
+// fill buffers with the far requests, which hold them for as long as memory takes; so no load
+// should miss.
+constexpr std::ptrdiff_t kFar = 24576;
+constexpr std::ptrdiff_t kNear = 3072;
 
 [[gnu::always_inline]] inline __m512i dword(const std::byte* from, std::size_t index) {
   return load_512(from + 64 * index);
 }
-[[gnu::always_inline]] inline void ask_for(const std::byte* line) {
-  _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T1);
-  _mm_prefetch(reinterpret_cast<const char*>(line) + kNear, _MM_HINT_T0);
-}
+// Where the lines lie that are asked for when a line at some address is used.
+struct Ahead {
+  // near, far: from that address; past `end` come the lines from `then` on.
+  [[gnu::always_inline]] inline Ahead(const std::byte* at, const std::byte* end,
+                                      const std::byte* then)
+      : near(at + kNear < end ? kNear : kNear + (then - end)),
+        far(at + kFar < end ? kFar : kFar + (then - end)) {}
+  [[gnu::always_inline]] inline void operator()(const std::byte* line) const {
+    _mm_prefetch(reinterpret_cast<const char*>(line) + far, _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(line) + near, _MM_HINT_T0);
+  }
+  std::ptrdiff_t near, far;
+};
 [[gnu::always_inline]] inline __m512 halves(const std::byte* from) {
   return _mm512_cvtph_ps(load_256(from));
 }
@@ -121,7 +133,7 @@ struct TileQ4K : ScaleMin<16> {
     start_scales(group + s * kBytes);
     q = group + s * kBytes + 256;
   }
-  [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
+  [[gnu::always_inline]] inline void ask_for_pieces(const Ahead& ask_for, int p, int j) const {
     ask_for(q + 64 * (8 * p + j));
     if (p == 3 && j < 4) ask_for(q + 2048 + 64 * j);  // What the next tile starts with.
   }
@@ -140,7 +152,7 @@ struct TileQ5K : ScaleMin<1> {
     high = group + s * kBytes + 256;
     q = group + s * kBytes + 768;
   }
-  [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
+  [[gnu::always_inline]] inline void ask_for_pieces(const Ahead& ask_for, int p, int j) const {
     ask_for(q + 64 * (8 * p + j));
     if (p == 2 && j < 4) ask_for(q + 2048 + 64 * j);  // What the next tile starts with.
     if (p == 3) ask_for(q + 2304 + 64 * j);
@@ -170,7 +182,7 @@ struct TileQ6K {
     d = halves(group + 256 * super_blocks + 32 * s);
     q = group + (288 * super_blocks + 63) / 64 * 64 + 3072 * s;
   }
-  [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
+  [[gnu::always_inline]] inline void ask_for_pieces(const Ahead& ask_for, int p, int j) const {
     // A line and a half each.
     ask_for(q + 64 * (12 * p + j));
     if (j < 4) ask_for(q + 64 * (12 * p + 8 + j));
@@ -221,11 +233,12 @@ struct TileQ8_0 {
   static constexpr int kParts = 1;
   [[gnu::always_inline]] inline void start(const std::byte* group, std::size_t s, std::size_t) {
     tile = group + s * kBytes;
+    q = tile + 256;
   }
-  [[gnu::always_inline]] inline void ask_for_pieces(int p, int j) const {
-    ask_for(tile + 256 + 64 * (16 * p + j));
-    ask_for(tile + 256 + 64 * (16 * p + j + 8));
-    if (p == 3 && j < 4) ask_for(tile + kBytes + 64 * j);  // What the next tile starts with.
+  [[gnu::always_inline]] inline void ask_for_pieces(const Ahead& ask_for, int p, int j) const {
+    ask_for(q + 64 * (16 * p + j));
+    ask_for(q + 64 * (16 * p + j + 8));
+    if (p == 3 && j < 4) ask_for(q + 4096 + 64 * j);  // What the next tile starts with.
   }
   [[gnu::always_inline]] inline void start_pair(int p) {
     d[0] = halves(tile + 64 * p);
@@ -234,8 +247,7 @@ struct TileQ8_0 {
   [[gnu::always_inline]] inline Pair pieces(int p, int j) const {
     const __m512i offset = _mm512_set1_epi8(-128);
     const auto at = static_cast<std::size_t>(16 * p + j);
-    return {_mm512_xor_si512(dword(tile + 256, at), offset),
-            _mm512_xor_si512(dword(tile + 256, at + 8), offset)};
+    return {_mm512_xor_si512(dword(q, at), offset), _mm512_xor_si512(dword(q, at + 8), offset)};
   }
   [[gnu::always_inline]] static inline __m512i initial(const TileActivations& x, int b, int) {
     return _mm512_set1_epi32(4 * (x.offset_sums[2 * b] + x.offset_sums[2 * b + 1]));
@@ -247,13 +259,14 @@ struct TileQ8_0 {
     return _mm512_mul_ps(d[b % 2], sum);
   }
   const std::byte* tile;
+  const std::byte* q;
   __m512 d[2];
 };
 
 // u[s, p] of kernels/matmul.h for kTokens tokens.
 template <typename Tile, int kTokens>
 [[gnu::always_inline]] inline void multiply_pair(Tile& tile, int p, const TileActivations* x,
-                                                 __m512* u) {
+                                                 const Ahead& ahead, __m512* u) {
   tile.start_pair(p);
   __m512 even_sum[kTokens];
   __m512 odd_sum[kTokens];
@@ -270,7 +283,7 @@ template <typename Tile, int kTokens>
 #pragma GCC unroll 8
     for (int i = 0; i < kPieces; ++i) {
       const int j = part * kPieces + i;
-      if constexpr (kTokens <= 2) tile.ask_for_pieces(p, j);
+      if constexpr (kTokens <= 2) tile.ask_for_pieces(ahead, p, j);
       const Pair weights = tile.pieces(p, j);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
@@ -295,7 +308,11 @@ template <typename Tile, int kTokens>
 
 template <typename Tile, int kTokens>
 void multiply_tokens(const std::byte* tiles, std::size_t groups, std::size_t super_blocks,
-                     const TileActivations* x, float* y, std::size_t y_stride) {
+                     const TileActivations* x, const std::byte* then, float* y,
+                     std::size_t y_stride) {
+  const std::size_t bytes = (super_blocks * Tile::kBytes + 63) / 64 * 64;
+  const std::byte* const end = tiles + groups * bytes;
+  if (then == nullptr) then = end;
   for (std::size_t g = 0; g < groups; ++g) {
     __m512 sum[kTokens];
 #pragma GCC unroll 8
@@ -303,10 +320,11 @@ void multiply_tokens(const std::byte* tiles, std::size_t groups, std::size_t sup
     for (std::size_t s = 0; s < super_blocks; ++s) {
       Tile tile;
       tile.start(tiles, s, super_blocks);
+      const Ahead ahead(tile.q, end, then);
       const TileActivations* const now = x + s * kTokens;
       __m512 u[4][kTokens];
 #pragma GCC unroll 4
-      for (int p = 0; p < 4; ++p) multiply_pair<Tile, kTokens>(tile, p, now, u[p]);
+      for (int p = 0; p < 4; ++p) multiply_pair<Tile, kTokens>(tile, p, now, ahead, u[p]);
 #pragma GCC unroll 8
       for (int t = 0; t < kTokens; ++t) {
         sum[t] = _mm512_add_ps(sum[t], _mm512_add_ps(_mm512_add_ps(u[0][t], u[1][t]),
@@ -317,30 +335,31 @@ void multiply_tokens(const std::byte* tiles, std::size_t groups, std::size_t sup
     for (int t = 0; t < kTokens; ++t) {
       _mm512_storeu_ps(y + static_cast<std::size_t>(t) * y_stride + kTileRows * g, sum[t]);
     }
-    tiles += (super_blocks * Tile::kBytes + 63) / 64 * 64;
+    tiles += bytes;
   }
 }
 
 template <typename Tile>
 void multiply(const std::byte* tiles, std::size_t groups, std::size_t super_blocks,
-              const TileActivations* x, std::size_t num_tokens, float* y, std::size_t y_stride) {
+              const TileActivations* x, std::size_t num_tokens, const std::byte* then, float* y,
+              std::size_t y_stride) {
   switch (num_tokens) {
     case 1:
-      return multiply_tokens<Tile, 1>(tiles, groups, super_blocks, x, y, y_stride);
+      return multiply_tokens<Tile, 1>(tiles, groups, super_blocks, x, then, y, y_stride);
     case 2:
-      return multiply_tokens<Tile, 2>(tiles, groups, super_blocks, x, y, y_stride);
+      return multiply_tokens<Tile, 2>(tiles, groups, super_blocks, x, then, y, y_stride);
     case 3:
-      return multiply_tokens<Tile, 3>(tiles, groups, super_blocks, x, y, y_stride);
+      return multiply_tokens<Tile, 3>(tiles, groups, super_blocks, x, then, y, y_stride);
     case 4:
-      return multiply_tokens<Tile, 4>(tiles, groups, super_blocks, x, y, y_stride);
+      return multiply_tokens<Tile, 4>(tiles, groups, super_blocks, x, then, y, y_stride);
     case 5:
-      return multiply_tokens<Tile, 5>(tiles, groups, super_blocks, x, y, y_stride);
+      return multiply_tokens<Tile, 5>(tiles, groups, super_blocks, x, then, y, y_stride);
     case 6:
-      return multiply_tokens<Tile, 6>(tiles, groups, super_blocks, x, y, y_stride);
+      return multiply_tokens<Tile, 6>(tiles, groups, super_blocks, x, then, y, y_stride);
     case 7:
-      return multiply_tokens<Tile, 7>(tiles, groups, super_blocks, x, y, y_stride);
+      return multiply_tokens<Tile, 7>(tiles, groups, super_blocks, x, then, y, y_stride);
     case 8:
-      return multiply_tokens<Tile, 8>(tiles, groups, super_blocks, x, y, y_stride);
+      return multiply_tokens<Tile, 8>(tiles, groups, super_blocks, x, then, y, y_stride);
     default:
       return;
   }

@@ -1,12 +1,14 @@
-// Workers spin briefly on the number of the current job, then sleep on it. Ranges are handed out by
-// an atomic counter, so a thread that the system delays takes fewer of them. The first ranges are
-// long, for the sake of memory that is read in order; the last ones are short, so that all threads
-// end together.
+// Workers spin briefly on the number of the current job, then sleep on it. Every thread has a share
+// of consecutive ranges, so that it walks through memory in order and knows what it reads next; one
+// that is done early takes from the ends of the others' shares. A thread takes half of what is left
+// of a share at a time, so that the last ranges are short and all threads end together.
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "kernels/check.h"
@@ -24,6 +26,52 @@ void pause() {
 #endif
 }
 
+// Grains of a job, [begin, end).
+struct Grains {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  bool empty() const { return begin >= end; }
+};
+
+// What is left of a thread's share; two numbers of 32 bits in one word, so that whoever takes some
+// of it takes it from all.
+class alignas(64) Share {
+ public:
+  void set(Grains grains) {
+    CHECK(grains.end <= kMask);
+    left_.store(grains.begin << kBits | grains.end);
+  }
+  // Half of what is left, from the beginning on.
+  Grains take_first() {
+    return take([](Grains left, std::uint64_t half) {
+      return std::pair(Grains{left.begin, left.begin + half}, Grains{left.begin + half, left.end});
+    });
+  }
+  // Half of what is left, up to the end.
+  Grains take_last() {
+    return take([](Grains left, std::uint64_t half) {
+      return std::pair(Grains{left.end - half, left.end}, Grains{left.begin, left.end - half});
+    });
+  }
+
+ private:
+  static constexpr int kBits = 32;
+  static constexpr std::uint64_t kMask = (std::uint64_t{1} << kBits) - 1;
+
+  template <typename Split>
+  Grains take(const Split& split) {
+    std::uint64_t word = left_.load();
+    for (;;) {
+      const Grains left{word >> kBits, word & kMask};
+      if (left.empty()) return {};
+      const auto [taken, rest] = split(left, (left.end - left.begin + 1) / 2);
+      if (left_.compare_exchange_weak(word, rest.begin << kBits | rest.end)) return taken;
+    }
+  }
+
+  std::atomic<std::uint64_t> left_{0};
+};
+
 }  // namespace
 
 struct ThreadPool::State {
@@ -37,29 +85,24 @@ struct ThreadPool::State {
   const std::function<void(std::size_t, std::size_t)>* body = nullptr;
   std::size_t count = 0;
   std::size_t grain = 0;
-  std::atomic<std::size_t> next{0};
+  std::unique_ptr<Share[]> shares;  // One a thread.
 
   std::atomic<bool> busy{false};
   std::vector<std::thread> workers;
 
-  // Half of each thread's share of what is left, in whole grains.
-  std::size_t range_from(std::size_t begin) const {
-    const std::size_t grains = (count - begin + grain - 1) / grain;
-    const std::size_t shares = 2 * (workers.size() + 1);
-    return (grains + shares - 1) / shares * grain;
-  }
+  std::size_t num_threads() const { return workers.size() + 1; }
 
-  void take_ranges() {
-    std::size_t begin = next.load();
-    while (begin < count) {
-      const std::size_t end = std::min(begin + range_from(begin), count);
-      if (!next.compare_exchange_weak(begin, end)) continue;
-      (*body)(begin, end);
-      begin = next.load();
+  void run(Grains taken) const { (*body)(taken.begin * grain, std::min(taken.end * grain, count)); }
+
+  void take_ranges(std::size_t thread) {
+    for (Grains taken; !(taken = shares[thread].take_first()).empty();) run(taken);
+    for (std::size_t i = 1; i < num_threads(); ++i) {
+      Share& other = shares[(thread + i) % num_threads()];
+      for (Grains taken; !(taken = other.take_last()).empty();) run(taken);
     }
   }
 
-  void work() {
+  void work(std::size_t thread) {
     std::uint32_t seen = 0;
     for (;;) {
       for (int spin = 0; spin < kSpins && job.load() == seen; ++spin) pause();
@@ -69,7 +112,7 @@ struct ThreadPool::State {
       if (seen % 2 == 0) continue;
       // Either the caller's closing of the job is seen here, or it sees this thread inside.
       inside.fetch_add(1);
-      if (job.load() == seen) take_ranges();
+      if (job.load() == seen) take_ranges(thread);
       inside.fetch_sub(1);
     }
   }
@@ -78,8 +121,9 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(std::size_t num_threads) : state_(std::make_unique<State>()) {
   CHECK(num_threads > 0);
   State* const state = state_.get();
+  state->shares = std::make_unique<Share[]>(num_threads);
   for (std::size_t i = 1; i < num_threads; ++i) {
-    state->workers.emplace_back([state] { state->work(); });
+    state->workers.emplace_back([state, i] { state->work(i); });
   }
 }
 
@@ -90,7 +134,16 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : state_->workers) worker.join();
 }
 
-std::size_t ThreadPool::num_threads() const { return state_->workers.size() + 1; }
+std::size_t ThreadPool::num_threads() const { return state_->num_threads(); }
+
+IndexRange ThreadPool::share(std::size_t count, std::size_t grain, std::size_t thread) const {
+  const std::size_t grains = (count + grain - 1) / grain;
+  const std::size_t threads = num_threads();
+  const auto begin_of = [&](std::size_t i) {
+    return std::min(grains / threads * i + std::min(grains % threads, i), grains) * grain;
+  };
+  return {begin_of(thread), std::min(begin_of(thread + 1), count)};
+}
 
 void ThreadPool::parallel_for(
     std::size_t count, std::size_t grain,
@@ -106,10 +159,13 @@ void ThreadPool::parallel_for(
   state.grain = grain;
   state.count = count;
   state.body = &body;
-  state.next.store(0);
+  for (std::size_t i = 0; i < state.num_threads(); ++i) {
+    const IndexRange share = this->share(count, grain, i);
+    state.shares[i].set({share.begin / grain, (share.end + grain - 1) / grain});
+  }
   state.job.fetch_add(1);
   state.job.notify_all();
-  state.take_ranges();
+  state.take_ranges(0);
   state.job.fetch_add(1);
   for (int spin = 0; state.inside.load() != 0; ++spin) {
     if (spin < kSpins) {

@@ -59,10 +59,12 @@ struct TileKernels {
                   std::size_t super_blocks, TileActivations* to, std::size_t stride);
 
   // y[t * y_stride + r] for the rows r of `groups` row groups and tokens t < num_tokens, 1 to
-  // kTileTokens of them. x: super-blocks of all tokens in turn, [super_blocks][num_tokens].
+  // kTileTokens of them. x: super-blocks of all tokens in turn, [super_blocks][num_tokens]. then:
+  // the tiles that the caller reads next, which the processor is told of before they are needed; or
+  // null.
   using Multiply = void (*)(const std::byte* tiles, std::size_t groups, std::size_t super_blocks,
-                            const TileActivations* x, std::size_t num_tokens, float* y,
-                            std::size_t y_stride);
+                            const TileActivations* x, std::size_t num_tokens, const std::byte* then,
+                            float* y, std::size_t y_stride);
   Multiply q8_0, q4_k, q5_k, q6_k;
 };
 
