@@ -18,7 +18,7 @@ namespace refute::cpu {
 namespace {
 
 // About 20 to 50 us: longer than the gap between two ops of a forward pass.
-constexpr int kSpins = 1000;
+constexpr int kSpins = 10000;
 
 void pause() {
 #if defined(__x86_64__)
