@@ -1,6 +1,7 @@
 // The CPU path: float32 with int8 activations, the numerics of kernels/*.h, the steps of
 // forward_oracle.cc.
 #include <algorithm>
+#include <atomic>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "kernels/attention.h"
 #include "kernels/combine.h"
 #include "kernels/cpu/products.h"
+#include "kernels/cpu/work.h"
 #include "kernels/embed.h"
 #include "kernels/faults.h"
 #include "kernels/faulty/routing.h"
@@ -60,6 +62,18 @@ struct StepWeights {
   std::span<const PlacedWeight> next;
 };
 
+// The same as check_finite; every thread looks at what it has just written.
+Result<void> check_logits(const Context& context, MatrixView<const float> logits) {
+  std::atomic<bool> finite = true;
+  context.threads().parallel_for(
+      logits.size(), grain_for(1), [&](std::size_t begin, std::size_t end) {
+        const MatrixView<const float> part(logits.data + begin, 1, end - begin);
+        if (!check_finite("logits", part)) finite = false;
+      });
+  if (finite) return {};
+  return check_finite("logits", logits);
+}
+
 // What is multiplied first after the experts of a layer.
 std::vector<PlacedWeight> weights_after(const PackedWeights& packed, const Model& model,
                                         std::size_t layer) {
@@ -88,13 +102,16 @@ Result<void> append_to_cache(std::string_view name, const Matrix<float>& x, std:
   return {};
 }
 
-// Slots of one expert in the grouped order, and its weights.
+// Slots of one expert in the grouped order, where its results begin in `out` of ExpertRows, and its
+// weights.
 struct ExpertWork {
   ExpertGroup group;
+  std::size_t out_row;
   WeightView gate_proj, up_proj, down_proj;
 };
 
-// Rows of the grouped order: [num_slots, moe_intermediate_size], out [num_slots, hidden_size].
+// Rows of the grouped order: [num_slots, moe_intermediate_size]. out [num_slots, hidden_size]: of
+// the grouped order or of the slots'.
 struct ExpertRows {
   Matrix<float> gate, up, inner, out;
 };
@@ -108,13 +125,13 @@ void run_experts(const Context& context, const StepWeights& weights,
   const std::size_t last = experts.back().group.end;
   std::vector<Product> products;
   const auto add = [&](const WeightView& weight, const ExpertGroup& group, std::size_t offset,
-                       Matrix<float>& y) {
+                       Matrix<float>& y, std::size_t row) {
     products.push_back({packed.place(weight), group.begin - offset, group.end - offset,
-                        row_range(y.view(), group.begin, group.end)});
+                        row_range(y.view(), row, row + group.end - group.begin)});
   };
   for (const ExpertWork& expert : experts) {
-    add(expert.gate_proj, expert.group, 0, rows.gate);
-    add(expert.up_proj, expert.group, 0, rows.up);
+    add(expert.gate_proj, expert.group, 0, rows.gate, expert.group.begin);
+    add(expert.up_proj, expert.group, 0, rows.up, expert.group.begin);
   }
   std::vector<PlacedWeight> downs;
   for (const ExpertWork& expert : experts) downs.push_back(packed.place(expert.down_proj));
@@ -124,7 +141,7 @@ void run_experts(const Context& context, const StepWeights& weights,
   ProductInput inner(row_range(rows.inner.view(), first, last));
   products.clear();
   for (const ExpertWork& expert : experts) {
-    add(expert.down_proj, expert.group, first, rows.out);
+    add(expert.down_proj, expert.group, first, rows.out, expert.out_row);
   }
   multiply(context, inner, products, weights.next);
 }
@@ -165,6 +182,12 @@ Result<void> moe_block(const Context& context, const Config& config, const StepW
                          [&](std::size_t slot) { return slot / k; });
   ProductInput token_input(x);
   ProductInput input(token_input, tokens);
+  // Where each expert has one slot, as with one token, results need not be put in order later.
+  const bool is_in_slot_order = std::ranges::all_of(
+      grouping.experts, [](const ExpertGroup& group) { return group.end - group.begin == 1; });
+  const auto out_row = [&](const ExpertGroup& group) {
+    return is_in_slot_order ? grouping.slots[group.begin] : group.begin;
+  };
   const std::size_t inner_size = config.moe_intermediate_size;
   ExpertRows rows{{num_tokens * k, inner_size},
                   {num_tokens * k, inner_size},
@@ -176,14 +199,14 @@ Result<void> moe_block(const Context& context, const Config& config, const StepW
       faulty::with_expert(
           kHost, layer, layer_index, group.expert,
           [&](const WeightView& gate_proj, const WeightView& up_proj, const WeightView& down_proj) {
-            const ExpertWork work{group, gate_proj, up_proj, down_proj};
+            const ExpertWork work{group, out_row(group), gate_proj, up_proj, down_proj};
             run_experts(context, weights, {&work, 1}, input, rows);
           });
     }
   } else {
     std::vector<ExpertWork> experts;
     for (const ExpertGroup& group : grouping.experts) {
-      experts.push_back({group, layer.gate_proj.expert(group.expert),
+      experts.push_back({group, out_row(group), layer.gate_proj.expert(group.expert),
                          layer.up_proj.expert(group.expert), layer.down_proj.expert(group.expert)});
     }
     run_experts(context, weights, experts, input, rows);
@@ -193,7 +216,8 @@ Result<void> moe_block(const Context& context, const Config& config, const StepW
     record(TracePoint::kExpertUp, layer_index, in_slot_order(rows.up, grouping.slots));
     record(TracePoint::kExpertSwiglu, layer_index, in_slot_order(rows.inner, grouping.slots));
   }
-  const Matrix<float> expert_out = in_slot_order(rows.out, grouping.slots);
+  const Matrix<float> expert_out =
+      is_in_slot_order ? std::move(rows.out) : in_slot_order(rows.out, grouping.slots);
   record(TracePoint::kExpertOut, layer_index, expert_out);
 
   cpu::combine(context, expert_out.view(), routing.weights.view(), y);
@@ -372,7 +396,7 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
   Matrix<float> logits = times(context, packed, lm_head, output_norm.view());
   if constexpr (kFaultSites) faulty::edit_logits(logits);
   record_last(TracePoint::kLogits, 0, logits);
-  if (auto ok = check_finite("logits", std::as_const(logits).view()); !ok) return ok.error();
+  if (auto ok = check_logits(context, logits.view()); !ok) return ok.error();
   cache.advance(tokens.size());
   return logits;
 }
