@@ -80,11 +80,17 @@ struct Pair {
 // product's start, which takes an offset of the weights back; scaled(dot, b, part, sum) = the sum
 // with one part more; v(sum, x, b) = v of kernels/matmul.h.
 
+// What formats share whose blocks have one part: the dot product is the sum.
+struct OnePart {
+  static constexpr int kParts = 1;
+  [[gnu::always_inline]] static inline __m512 scaled(__m512i dot, int, int, __m512) {
+    return _mm512_cvtepi32_ps(dot);
+  }
+};
+
 // What Q4_K and Q5_K share. kOddFactor: the odd blocks' integers are that many times too large.
 template <int kOddFactor>
-struct ScaleMin {
-  static constexpr int kParts = 1;
-
+struct ScaleMin : OnePart {
   [[gnu::always_inline]] inline void start_scales(const std::byte* tile) {
     d = halves(tile);
     dmin = halves(tile + 32);
@@ -112,9 +118,6 @@ struct ScaleMin {
   }
   [[gnu::always_inline]] static inline __m512i initial(const TileActivations&, int, int) {
     return _mm512_setzero_si512();
-  }
-  [[gnu::always_inline]] inline __m512 scaled(__m512i dot, int, int, __m512) const {
-    return _mm512_cvtepi32_ps(dot);
   }
   [[gnu::always_inline]] inline __m512 v(__m512 dot, const TileActivations& x, int b) const {
     return _mm512_fmsub_ps(scale[b % 2], dot, _mm512_mul_ps(min[b % 2], _mm512_set1_ps(x.sums[b])));
@@ -228,9 +231,8 @@ struct TileQ6K {
 };
 
 // Weights count 128 more than they are.
-struct TileQ8_0 {
+struct TileQ8_0 : OnePart {
   static constexpr std::size_t kBytes = 4352;
-  static constexpr int kParts = 1;
   [[gnu::always_inline]] inline void start(const std::byte* group, std::size_t s, std::size_t) {
     tile = group + s * kBytes;
     q = tile + 256;
@@ -251,9 +253,6 @@ struct TileQ8_0 {
   }
   [[gnu::always_inline]] static inline __m512i initial(const TileActivations& x, int b, int) {
     return _mm512_set1_epi32(4 * (x.offset_sums[2 * b] + x.offset_sums[2 * b + 1]));
-  }
-  [[gnu::always_inline]] static inline __m512 scaled(__m512i dot, int, int, __m512) {
-    return _mm512_cvtepi32_ps(dot);
   }
   [[gnu::always_inline]] inline __m512 v(__m512 sum, const TileActivations&, int b) const {
     return _mm512_mul_ps(d[b % 2], sum);

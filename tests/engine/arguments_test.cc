@@ -4,8 +4,10 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/backend.h"
@@ -104,6 +106,21 @@ TEST(Arguments, FiniteChecksNameRowAndColumn) {
   x(1, 2) = -HUGE_VALF;
   EXPECT_EQ(check_finite("hidden", std::as_const(x).view()).error().message(),
             "NonFinite: hidden row 1 column 2: expected a finite number, found -inf");
+}
+
+TEST(Arguments, FiniteChecksSeeEveryColumn) {
+  Matrix<float> x(1, 37);
+  for (float& value : x.flat()) value = std::numeric_limits<float>::max();
+  EXPECT_TRUE(check_finite("logits", std::as_const(x).view()));
+  for (const float wrong : {HUGE_VALF, -HUGE_VALF, std::nanf(""), -std::nanf("1")}) {
+    for (std::size_t c = 0; c < x.columns(); ++c) {
+      const float right = std::exchange(x(0, c), wrong);
+      const Result<void> checked = check_finite("logits", std::as_const(x).view());
+      ASSERT_FALSE(checked);
+      EXPECT_EQ(checked.error().where, "logits row 0 column " + std::to_string(c));
+      x(0, c) = right;
+    }
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@ refute_test(engine
   engine/arguments_test.cc
   engine/byte_pair_merges_test.cc
   engine/cpu_weights_test.cc
+  engine/first_largest_test.cc
   engine/forward_test.cc
   engine/generate_test.cc
   engine/gguf_bad_files_test.cc

@@ -107,6 +107,26 @@ TEST(ThreadPool, CoversEveryIndexOnceInRangesOfWholeGrains) {
   }
 }
 
+TEST(ThreadPool, SharesFollowEachOtherAndAreEvenToAGrain) {
+  for (const std::size_t threads : {1, 2, 3, 8}) {
+    const ThreadPool pool(threads);
+    for (const std::size_t count : {0, 1, 2, 15, 16, 17, 100, 1000}) {
+      for (const std::size_t grain : {1, 3, 16, 1000}) {
+        std::size_t end = 0;
+        const IndexRange first = pool.share(count, grain, 0);
+        for (std::size_t i = 0; i < threads; ++i) {
+          const IndexRange share = pool.share(count, grain, i);
+          EXPECT_EQ(share.begin, end);
+          EXPECT_LE(share.end - share.begin, first.end - first.begin);
+          EXPECT_LE(first.end - first.begin, share.end - share.begin + 2 * grain);
+          end = share.end;
+        }
+        EXPECT_EQ(end, count) << count << " by " << grain << " on " << threads << " threads";
+      }
+    }
+  }
+}
+
 // Each job reads what the one before wrote: neither a late worker nor an early return may disturb
 // it.
 TEST(ThreadPool, RunsManyShortJobsInOrder) {

@@ -166,5 +166,35 @@ TEST(CpuProducts, OfOneInputAreThoseOfEachAlone) {
   }
 }
 
+// What comes next is fetched, never read: tiles or none, of any size, even after a single row
+// group.
+TEST(CpuProducts, AreTheSameWhateverComesNext) {
+  const Matrix<float> x = cpu_test::random_matrix(2, 512, 5);
+  for (const TensorType type : kTypes) {
+    const StoredWeights weights = cpu_test::random_weights(type, 64, 512, Blocks::kPlain, 1);
+    const StoredWeights other = cpu_test::random_weights(type, 17, 256, Blocks::kPlain, 2);
+    Packed packed(weights.view);
+    Packed packed_other(other.view);
+    const std::vector<std::vector<PlacedWeight>> nexts = {
+        {{other.view, packed_other.data()}, {weights.view, packed.data()}},
+        {{other.view}, {weights.view, packed.data()}},
+        {{weights.view, packed.data()}}};
+    for (const Context& context : tiled_contexts()) {
+      for (const std::size_t tokens : {1, 2}) {
+        const MatrixView<const float> input(x.data(), tokens, 512);
+        const Matrix<float> expected = products(context, {weights.view, packed.data()}, input);
+        for (const std::vector<PlacedWeight>& next : nexts) {
+          Matrix<float> y(tokens, 64);
+          ProductInput product_input(input);
+          const Product product{{weights.view, packed.data()}, 0, tokens, y.view()};
+          multiply(context, product_input, {&product, 1}, next);
+          EXPECT_TRUE(cpu_test::same_bits(y.flat(), expected.flat()))
+              << tensor_type_info(type).name << ", " << cpu_test::describe(context);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace refute::cpu
