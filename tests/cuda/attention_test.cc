@@ -66,18 +66,8 @@ struct Attended {
   }
 };
 
-class CudaAttention : public ::testing::Test {
+class CudaAttention : public cuda_test::CudaContextTest {
  protected:
-  void SetUp() override {
-    auto context = cuda::Context::create();
-    if (context) {
-      context_ = std::make_unique<cuda::Context>(*std::move(context));
-      return;
-    }
-    if (std::getenv("REFUTE_REQUIRE_GPU") != nullptr) FAIL() << context.error().message();
-    GTEST_SKIP() << context.error().message();
-  }
-
   template <typename T>
   cuda::DeviceBuffer<T> buffer(std::size_t size) {
     auto allocated = cuda::DeviceBuffer<T>::allocate(size, "test");
@@ -229,8 +219,6 @@ class CudaAttention : public ::testing::Test {
       EXPECT_FALSE(!(1.0 - apart->worst_row_cosine <= 1e-9)) << what << " " << kernel.name;
     }
   }
-
-  std::unique_ptr<cuda::Context> context_;
 };
 
 TEST_F(CudaAttention, MatchesFloat64AtLengthsAroundTilesAndChunks) {

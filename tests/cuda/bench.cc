@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,14 @@ double median_seconds(const Body& body) {
   return seconds[kSeries / 2];
 }
 
+std::vector<std::int32_t> make_prompt(const Model& model, std::size_t count) {
+  std::vector<std::int32_t> prompt(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    prompt[i] = static_cast<std::int32_t>((i * 7919 + 13) % model.config().vocab_size);
+  }
+  return prompt;
+}
+
 int synth(const std::string& preset, const std::string& path, const char* layers) {
   SynthOptions options = require(
       layers == nullptr ? synth_preset(preset)
@@ -63,6 +72,13 @@ int synth(const std::string& preset, const std::string& path, const char* layers
   if (auto ok = write_synthetic_model(options, path); !ok) fail(ok.error());
   std::printf("synth            %.1f s\n", now() - start);
   return 0;
+}
+
+double prefill_seconds(cuda::Sequence& sequence, std::span<const std::int32_t> prompt) {
+  return median_seconds([&] {
+    sequence.rollback(0);
+    require(sequence.forward(prompt, {}));
+  });
 }
 
 void time_decode(cuda::Sequence& sequence, const Model& model, double bandwidth,
@@ -224,10 +240,7 @@ int time_model(const std::string& path) {
 
   if (sequence->is_fused()) time_parts(context, model, weights, bandwidth);
 
-  std::vector<std::int32_t> prompt(std::min<std::size_t>(2048, capacity - kDecoded));
-  for (std::size_t i = 0; i < prompt.size(); ++i) {
-    prompt[i] = static_cast<std::int32_t>((i * 7919 + 13) % model.config().vocab_size);
-  }
+  const auto prompt = make_prompt(model, std::min<std::size_t>(2048, capacity - kDecoded));
   require(sequence->forward(std::span(prompt).first(std::min<std::size_t>(16, prompt.size())), {}));
   time_decode(*sequence, model, bandwidth, sequence->length());
   {
@@ -246,10 +259,7 @@ int time_model(const std::string& path) {
   }
   for (const std::size_t count : {std::size_t{32}, std::size_t{512}, std::size_t{2048}}) {
     if (count > prompt.size()) continue;
-    const double seconds = median_seconds([&] {
-      sequence->rollback(0);
-      require(sequence->forward(std::span(prompt).first(count), {}));
-    });
+    const double seconds = prefill_seconds(*sequence, std::span(prompt).first(count));
     std::printf("prefill %5zu    %.1f tokens/s\n", count, static_cast<double>(count) / seconds);
   }
   for (const std::size_t depth : {std::size_t{512}, std::size_t{2048}, std::size_t{4096}}) {
@@ -267,10 +277,7 @@ int prefill_model(const std::string& path) {
   const cuda::Context context = require(cuda::Context::create());
   const cuda::DeviceModel weights = require(cuda::DeviceModel::upload(context, model));
   const std::size_t capacity = std::min(kCapacity, model.config().max_position_embeddings);
-  std::vector<std::int32_t> prompt(capacity);
-  for (std::size_t i = 0; i < prompt.size(); ++i) {
-    prompt[i] = static_cast<std::int32_t>((i * 7919 + 13) % model.config().vocab_size);
-  }
+  const auto prompt = make_prompt(model, capacity);
   std::vector<std::unique_ptr<cuda::Sequence>> sequences;
   for (const PrefillAttention attention : kAllPrefillAttentions) {
     sequences.push_back(
@@ -280,10 +287,7 @@ int prefill_model(const std::string& path) {
   for (std::size_t count = 4; count <= capacity; count *= 2) {
     std::printf("prefill %5zu   ", count);
     for (std::size_t i = 0; i < sequences.size(); ++i) {
-      const double seconds = median_seconds([&] {
-        sequences[i]->rollback(0);
-        require(sequences[i]->forward(std::span(prompt).first(count), {}));
-      });
+      const double seconds = prefill_seconds(*sequences[i], std::span(prompt).first(count));
       std::printf(" %s attention %8.1f tokens/s, %9.1f us%s",
                   std::string(prefill_attention_name(kAllPrefillAttentions[i])).c_str(),
                   static_cast<double>(count) / seconds, 1e6 * seconds,

@@ -18,6 +18,7 @@
 #include "engine/backend_cuda.h"
 #include "engine/model.h"
 #include "kernels/cpu/context.h"
+#include "kernels/cuda/device.h"
 #include "kernels/matrix.h"
 
 namespace refute::cuda_test {
@@ -38,21 +39,35 @@ inline std::unique_ptr<Backend> cpu_backend() {
   return make_cpu_backend(std::move(cpu::Context::create()).value());
 }
 
+// The last thing that SetUp does where there is no device.
+inline void skip_without_device(const Error& error) {
+  if (std::getenv("REFUTE_REQUIRE_GPU") != nullptr) FAIL() << error.message();
+  GTEST_SKIP() << error.message();
+}
+
 class CudaTest : public ::testing::Test {
  protected:
   void SetUp() override {
     auto backend = make_cuda_backend();
-    if (backend) {
-      cuda_ = *std::move(backend);
-      cpu_ = cpu_backend();
-      return;
-    }
-    if (std::getenv("REFUTE_REQUIRE_GPU") != nullptr) FAIL() << backend.error().message();
-    GTEST_SKIP() << backend.error().message();
+    if (!backend) return skip_without_device(backend.error());
+    cuda_ = *std::move(backend);
+    cpu_ = cpu_backend();
   }
 
   std::unique_ptr<Backend> cuda_;
   std::unique_ptr<Backend> cpu_;
+};
+
+// For what the backend hides.
+class CudaContextTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto context = cuda::Context::create();
+    if (!context) return skip_without_device(context.error());
+    context_ = std::make_unique<cuda::Context>(*std::move(context));
+  }
+
+  std::unique_ptr<cuda::Context> context_;
 };
 
 // Bit for bit, except that any NaN equals any NaN: the values are float32 ones.
