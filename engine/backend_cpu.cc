@@ -10,7 +10,6 @@
 #include "engine/cpu_weights.h"
 #include "engine/faulty/experts.h"
 #include "engine/faulty/layer.h"
-#include "engine/first_largest.h"
 #include "kernels/attention.h"
 #include "kernels/combine.h"
 #include "kernels/cpu/read_bandwidth.h"
@@ -31,7 +30,9 @@ Matrix<float> to_float(MatrixView<const double> x) {
 }
 
 Matrix<double> to_double(const Matrix<float>& x) {
-  return {x.rows(), x.columns(), {x.flat().begin(), x.flat().end()}};
+  auto y = Matrix<double>::uninitialized(x.rows(), x.columns());
+  std::ranges::copy(x.flat(), y.data());
+  return y;
 }
 
 Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
@@ -97,7 +98,7 @@ class CpuSession : public Session {
 
   Result<Matrix<double>> forward(std::span<const std::int32_t> tokens,
                                  const ForwardOptions& options) override {
-    auto logits = forward_floats(tokens, options);
+    auto logits = forward_floats(tokens, options, nullptr);
     if (!logits) return logits.error();
     return to_double(*logits);
   }
@@ -113,16 +114,17 @@ class CpuSession : public Session {
  protected:
   // As Session's, without a copy of the logits in float64.
   Result<std::int32_t> forward_greedy(std::int32_t token) override {
-    const auto logits = forward_floats({&token, 1}, {});
+    std::int32_t likeliest = 0;
+    const auto logits = forward_floats({&token, 1}, {}, &likeliest);
     if (!logits) return logits.error();
-    return first_largest(logits->row(0));
+    return likeliest;
   }
 
  private:
   Result<Matrix<float>> forward_floats(std::span<const std::int32_t> tokens,
-                                       const ForwardOptions& options) {
+                                       const ForwardOptions& options, std::int32_t* likeliest) {
     return cpu::forward_qwen3_moe(context_, model_, resident_.weights, rope_table_, tokens, cache_,
-                                  options);
+                                  options, likeliest);
   }
 
   const cpu::Context& context_;

@@ -109,12 +109,14 @@ Result<void> moe_ffn_forward_layer(const Context& context, const Config& config,
                                    const LayerWeights& layer, std::size_t layer_index,
                                    std::size_t first_position, MatrixView<const float> x,
                                    const ForwardOptions& options, MatrixView<float> y);
-// `packed`: of this model, or empty; the results are the same.
+// `packed`: of this model, or empty; the results are the same. likeliest, unless null, becomes the
+// first of the largest logits of the last token.
 Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& model,
                                         const PackedWeights& packed, const RopeTable& rope_table,
                                         std::span<const std::int32_t> tokens,
                                         KvCache<std::uint16_t>& cache,
-                                        const ForwardOptions& options);
+                                        const ForwardOptions& options,
+                                        std::int32_t* likeliest = nullptr);
 
 }  // namespace cpu
 }  // namespace refute

@@ -2,6 +2,7 @@
 // forward_oracle.cc.
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "engine/cpu_weights.h"
 #include "engine/faulty/experts.h"
 #include "engine/faulty/layer.h"
+#include "engine/first_largest.h"
 #include "engine/forward.h"
 #include "engine/moe_slots.h"
 #include "kernels/attention.h"
@@ -32,9 +34,15 @@ constexpr FaultHost kHost = FaultHost::kCpu;
 // Taken where there is no token, by F124.
 constexpr std::int32_t kTokenZero[] = {0};
 
+// Room for what an op writes all of. Faults may leave some of it out.
+Matrix<float> output(std::size_t rows, std::size_t columns) {
+  if constexpr (kFaultSites) return {rows, columns};
+  return Matrix<float>::uninitialized(rows, columns);
+}
+
 Matrix<float> rms_norm(const Context& context, const Matrix<float>& x,
                        std::span<const float> weight, float epsilon) {
-  Matrix<float> y(x.rows(), x.columns());
+  Matrix<float> y = output(x.rows(), x.columns());
   cpu::rms_norm(context, x.view(), weight, epsilon, y.view());
   return y;
 }
@@ -49,7 +57,7 @@ void head_norm(const Context& context, std::span<const float> weight, float epsi
 // x times a matrix.
 Matrix<float> times(const Context& context, const PackedWeights& packed, const WeightView& weight,
                     MatrixView<const float> x) {
-  Matrix<float> y(x.rows, weight.rows);
+  Matrix<float> y = output(x.rows, weight.rows);
   ProductInput input(x);
   const Product product{packed.place(weight), 0, x.rows, y.view()};
   multiply(context, input, {&product, 1});
@@ -62,24 +70,53 @@ struct StepWeights {
   std::span<const PlacedWeight> next;
 };
 
-// The same as check_finite; every thread looks at what it has just written.
-Result<void> check_logits(const Context& context, MatrixView<const float> logits) {
-  std::atomic<bool> finite = true;
-  context.threads().parallel_for(
-      logits.size(), grain_for(1), [&](std::size_t begin, std::size_t end) {
-        const MatrixView<const float> part(logits.data + begin, 1, end - begin);
-        if (!check_finite("logits", part)) finite = false;
-      });
-  if (finite) return {};
-  return check_finite("logits", logits);
+// What is asked of all logits, found by the threads that write them. [num_tokens, vocab_size]
+class LogitScan {
+ public:
+  explicit LogitScan(MatrixView<const float> logits) : logits_(logits) {}
+
+  // Columns [begin, end) of all rows; several threads at once.
+  void add(std::size_t begin, std::size_t end) {
+    if (begin == end || logits_.rows == 0) return;
+    const auto part = [&](std::size_t row) { return logits_.row(row).subspan(begin, end - begin); };
+    for (std::size_t row = 0; row < logits_.rows; ++row) {
+      if (!check_finite("logits", {part(row).data(), 1, end - begin})) finite_ = false;
+    }
+    if (!finite_) return;
+    const auto first = begin + static_cast<std::size_t>(first_largest(part(logits_.rows - 1)));
+    const std::lock_guard lock(mutex_);
+    if (likeliest_ == logits_.columns || comes_before(first, likeliest_)) likeliest_ = first;
+  }
+  // Of all columns.
+  Result<void> check() const {
+    if (finite_) return {};
+    return check_finite("logits", logits_);
+  }
+  // The first of the largest of the last row. Precondition: check holds.
+  std::int32_t likeliest() const { return static_cast<std::int32_t>(likeliest_); }
+
+ private:
+  bool comes_before(std::size_t a, std::size_t b) const {
+    const auto row = logits_.row(logits_.rows - 1);
+    return row[a] != row[b] ? row[a] > row[b] : a < b;
+  }
+
+  MatrixView<const float> logits_;
+  std::atomic<bool> finite_ = true;
+  std::mutex mutex_;
+  std::size_t likeliest_ = logits_.columns;  // Guarded by mutex_; a column, or none yet.
+};
+
+// What a layer multiplies first.
+std::vector<PlacedWeight> first_weights(const PackedWeights& packed, const LayerWeights& layer) {
+  return {packed.place(layer.q_proj), packed.place(layer.k_proj), packed.place(layer.v_proj)};
 }
 
 // What is multiplied first after the experts of a layer.
 std::vector<PlacedWeight> weights_after(const PackedWeights& packed, const Model& model,
                                         std::size_t layer) {
   if (layer + 1 == model.config().num_hidden_layers) return {packed.place(model.lm_head())};
-  const LayerWeights& next = model.layers()[layer + 1];
-  return {packed.place(next.q_proj), packed.place(next.k_proj), packed.place(next.v_proj)};
+  return first_weights(packed, model.layers()[layer + 1]);
 }
 
 // An Inf in a key would make scores of -Inf, which softmax turns into a weight of 0 without a
@@ -189,10 +226,8 @@ Result<void> moe_block(const Context& context, const Config& config, const StepW
     return is_in_slot_order ? grouping.slots[group.begin] : group.begin;
   };
   const std::size_t inner_size = config.moe_intermediate_size;
-  ExpertRows rows{{num_tokens * k, inner_size},
-                  {num_tokens * k, inner_size},
-                  {num_tokens * k, inner_size},
-                  {num_tokens * k, config.hidden_size}};
+  ExpertRows rows{output(num_tokens * k, inner_size), output(num_tokens * k, inner_size),
+                  output(num_tokens * k, inner_size), output(num_tokens * k, config.hidden_size)};
   if constexpr (kFaultSites) {
     // What a fault puts in place of an expert's weights lives for this call only.
     for (const ExpertGroup& group : grouping.experts) {
@@ -285,7 +320,7 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
                                         const PackedWeights& packed, const RopeTable& rope_table,
                                         std::span<const std::int32_t> tokens,
                                         KvCache<std::uint16_t>& cache,
-                                        const ForwardOptions& options) {
+                                        const ForwardOptions& options, std::int32_t* likeliest) {
   const std::size_t room = cache.capacity() - cache.length();
   const bool wraps = tokens.size() > room && tokens.size() <= cache.capacity();
   if (wraps && fault_seeded("F107", kHost)) cache.rollback(0);
@@ -311,9 +346,9 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     const Matrix<float> attn_norm = rms_norm(context, hidden, weights.input_layernorm, eps);
     record(TracePoint::kAttnNorm, layer, attn_norm);
 
-    Matrix<float> q(tokens.size(), weights.q_proj.rows);
-    Matrix<float> k(tokens.size(), weights.k_proj.rows);
-    Matrix<float> v(tokens.size(), weights.v_proj.rows);
+    Matrix<float> q = output(tokens.size(), weights.q_proj.rows);
+    Matrix<float> k = output(tokens.size(), weights.k_proj.rows);
+    Matrix<float> v = output(tokens.size(), weights.v_proj.rows);
     ProductInput attn_input(attn_norm.view());
     const Product attn_products[] = {{packed.place(weights.q_proj), 0, tokens.size(), q.view()},
                                      {packed.place(weights.k_proj), 0, tokens.size(), k.view()},
@@ -347,7 +382,7 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     if (auto ok = append_to_cache("value", v, position, cache.values(layer)); !ok) {
       return in_layer(layer, ok.error());
     }
-    Matrix<float> attn_heads(tokens.size(), heads.query_size());
+    Matrix<float> attn_heads = output(tokens.size(), heads.query_size());
     cpu::attention(context, heads, q.view(), std::as_const(cache).keys(layer).view(),
                    std::as_const(cache).values(layer).view(), position, attn_heads.view());
     record(TracePoint::kAttnHeads, layer, attn_heads);
@@ -366,7 +401,7 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
     const Matrix<float> ffn_norm = rms_norm(context, hidden, weights.post_attention_layernorm, eps);
     record(TracePoint::kFfnNorm, layer, ffn_norm);
 
-    Matrix<float> moe_out(tokens.size(), config.hidden_size);
+    Matrix<float> moe_out = output(tokens.size(), config.hidden_size);
     const bool falls_back = layer == 0 && fault_seeded("F87", kHost);
     const Matrix<float>& router_input = fault_seeded("F39", kHost) ? hidden : ffn_norm;
     const std::vector<PlacedWeight> next = weights_after(packed, model, layer);
@@ -393,10 +428,22 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
   record_last(TracePoint::kOutputNorm, 0, output_norm);
   const bool takes_embedding = !config.tie_word_embeddings && fault_seeded("F106", kHost);
   const WeightView& lm_head = takes_embedding ? model.embed_tokens() : model.lm_head();
-  Matrix<float> logits = times(context, packed, lm_head, output_norm.view());
-  if constexpr (kFaultSites) faulty::edit_logits(logits);
+  Matrix<float> logits = output(output_norm.rows(), lm_head.rows);
+  LogitScan scan(std::as_const(logits).view());
+  ProductInput output_input(output_norm.view());
+  const Product head{packed.place(lm_head), 0, output_norm.rows(), logits.view()};
+  const std::vector<PlacedWeight> next = first_weights(packed, model.layers().front());
+  multiply(context, output_input, {&head, 1}, next,
+           [&](const Product&, std::size_t begin, std::size_t end) {
+             if constexpr (!kFaultSites) scan.add(begin, end);
+           });
+  if constexpr (kFaultSites) {
+    faulty::edit_logits(logits);
+    scan.add(0, logits.columns());
+  }
   record_last(TracePoint::kLogits, 0, logits);
-  if (auto ok = check_logits(context, logits.view()); !ok) return ok.error();
+  if (auto ok = scan.check(); !ok) return ok.error();
+  if (likeliest != nullptr) *likeliest = scan.likeliest();
   cache.advance(tokens.size());
   return logits;
 }

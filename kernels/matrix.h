@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
+#include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -34,16 +36,44 @@ struct MatrixView {
   std::span<T> flat() const { return {data, size()}; }
 };
 
-// Owns [rows, columns] elements, zero-initialised.
+// Leaves new elements as they are where the standard one would zero them.
+template <typename T>
+struct MatrixAllocator : std::allocator<T> {
+  MatrixAllocator() = default;
+  template <typename U>
+  MatrixAllocator(const MatrixAllocator<U>&) {}
+  template <typename U>
+  struct rebind {
+    using other = MatrixAllocator<U>;
+  };
+  template <typename U>
+  void construct(U* element) {
+    ::new (static_cast<void*>(element)) U;
+  }
+  template <typename U, typename Value>
+  void construct(U* element, Value&& value) {
+    ::new (static_cast<void*>(element)) U(std::forward<Value>(value));
+  }
+};
+
+// Owns [rows, columns] elements, zero-initialised unless asked otherwise.
 template <typename T>
 class Matrix {
  public:
   Matrix() = default;
   Matrix(std::size_t rows, std::size_t columns)
-      : rows_(rows), columns_(columns), values_(rows * columns) {}
-  Matrix(std::size_t rows, std::size_t columns, std::vector<T> values)
-      : rows_(rows), columns_(columns), values_(std::move(values)) {
+      : rows_(rows), columns_(columns), values_(rows * columns, T{}) {}
+  Matrix(std::size_t rows, std::size_t columns, const std::vector<T>& values)
+      : rows_(rows), columns_(columns), values_(values.begin(), values.end()) {
     CHECK(values_.size() == rows_ * columns_);
+  }
+  // For who writes all elements before anyone reads one.
+  static Matrix uninitialized(std::size_t rows, std::size_t columns) {
+    Matrix matrix;
+    matrix.rows_ = rows;
+    matrix.columns_ = columns;
+    matrix.values_.resize(rows * columns);
+    return matrix;
   }
 
   std::size_t rows() const { return rows_; }
@@ -63,7 +93,7 @@ class Matrix {
  private:
   std::size_t rows_ = 0;
   std::size_t columns_ = 0;
-  std::vector<T> values_;
+  std::vector<T, MatrixAllocator<T>> values_;
 };
 
 // A copy of the last row as a matrix of one row. Precondition: there is one.

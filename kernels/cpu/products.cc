@@ -18,6 +18,8 @@ namespace {
 // weights come from memory once and the tokens' activations stay in the first-level cache.
 constexpr std::size_t kRowTile = kTileRows;
 constexpr std::size_t kRowTokens = 4;  // Tokens of one pass over stored rows.
+// Units whose results are told of at a time: 4 KiB a token.
+constexpr std::size_t kDoneUnits = 64;
 
 // Splits the tokens of a range as evenly as kTileTokens allows.
 class TokenTiles {
@@ -138,11 +140,17 @@ void multiply_stored_rows(const SimdKernels& simd, const WeightView& weight,
   });
 }
 
+void ask_for(const std::byte* from, std::size_t bytes) {
+  for (std::size_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at);
+}
+
 void multiply_float_rows(const SimdKernels& simd, const WeightView& weight, const float* x,
                          std::size_t begin, std::size_t end, MatrixView<float> y) {
   const DotFloat dot = dot_float(simd, weight.type);
   const std::size_t bytes_per_row = weight.bytes_per_row();
   for_each_row(begin, end, y.rows, [&](std::size_t r, std::size_t first, std::size_t tokens) {
+    // One token waits for memory: the next row is asked for while this one is multiplied.
+    if (y.rows == 1 && r + 1 < end) ask_for(weight.data + (r + 1) * bytes_per_row, bytes_per_row);
     for (std::size_t t = first; t < first + tokens; ++t) {
       y.data[t * y.columns + r] =
           dot(weight.data + r * bytes_per_row, x + t * weight.columns, weight.columns);
@@ -375,7 +383,7 @@ void ProductInput::prepare(const Context& context, std::span<const Product> prod
 }
 
 void multiply_all(const Context& context, ProductInput& input, std::span<const Product> products,
-                  std::span<const PlacedWeight> next) {
+                  std::span<const PlacedWeight> next, const ColumnsDone& done) {
   input.prepare(context, products);
   const Units units(products);
   if (units.count() == 0) return;
@@ -390,10 +398,16 @@ void multiply_all(const Context& context, ProductInput& input, std::span<const P
     const std::byte* const last = tiles_after(context.threads(), units, grain, next_units, end);
     for (std::size_t i = units.index_of(begin); begin < end; ++i) {
       const IndexRange of = units.of(i);
-      const std::size_t stop = std::min(end, of.end);
-      const std::byte* const then = stop < end ? units.tiles(stop) : last;
-      run_units(context, input, products[i], begin - of.begin, stop - of.begin, then);
-      begin = stop;
+      while (begin < std::min(end, of.end)) {
+        const std::size_t stop = std::min({end, of.end, done ? begin + kDoneUnits : end});
+        const std::byte* const then = stop < end ? units.tiles(stop) : last;
+        run_units(context, input, products[i], begin - of.begin, stop - of.begin, then);
+        if (done) {
+          done(products[i], (begin - of.begin) * kRowTile,
+               std::min((stop - of.begin) * kRowTile, products[i].y.columns));
+        }
+        begin = stop;
+      }
     }
   });
 }
@@ -407,7 +421,7 @@ void multiply_with_faults(const Context& context, ProductInput& input, const Pro
       const bool unchanged = weight.data == stored.data && weight.columns == stored.columns;
       const PlacedWeight placed{weight, unchanged ? product.weight.tiles : nullptr};
       const Product one{placed, 0, rows.rows(), y};
-      multiply_all(context, rows, {&one, 1}, {});
+      multiply_all(context, rows, {&one, 1}, {}, {});
     };
     if (!is_quantized(product)) {
       const MatrixView<const float> all = input.floats();
@@ -434,12 +448,15 @@ void multiply_with_faults(const Context& context, ProductInput& input, const Pro
 }
 
 void multiply(const Context& context, ProductInput& input, std::span<const Product> products,
-              std::span<const PlacedWeight> next) {
+              std::span<const PlacedWeight> next, const ColumnsDone& done) {
   for (const Product& product : products) check_shapes(input, product);
   if constexpr (kFaultSites) {
-    for (const Product& product : products) multiply_with_faults(context, input, product);
+    for (const Product& product : products) {
+      multiply_with_faults(context, input, product);
+      if (done) done(product, 0, product.y.columns);
+    }
   } else {
-    multiply_all(context, input, products, next);
+    multiply_all(context, input, products, next, done);
   }
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -40,11 +41,16 @@ struct Product {
   MatrixView<float> y;  // [end - begin, weight.rows]
 };
 
+// Told that columns [begin, end) of a product's y are there, by the thread that wrote them last,
+// while they are in its cache; several threads call it at once.
+using ColumnsDone = std::function<void(const Product& product, std::size_t begin, std::size_t end)>;
+
 // Preconditions: shapes agree; quantized types have columns a multiple of their block size; ranges
 // of rows are the same or disjoint, in all products of an input. next: the weights of the call that
-// follows, where they are known already; the end of this one fetches their beginning.
+// follows, where they are known already; the end of this one fetches their beginning. done, unless
+// empty, hears of every column once.
 void multiply(const Context& context, ProductInput& input, std::span<const Product> products,
-              std::span<const PlacedWeight> next = {});
+              std::span<const PlacedWeight> next = {}, const ColumnsDone& done = {});
 
 // The rows that enter products. Borrows what it is made of.
 class ProductInput {
@@ -62,7 +68,7 @@ class ProductInput {
 
  private:
   friend void multiply_all(const Context&, ProductInput&, std::span<const Product>,
-                           std::span<const PlacedWeight>);
+                           std::span<const PlacedWeight>, const ColumnsDone&);
   friend void multiply_with_faults(const Context&, ProductInput&, const Product&);
   friend void run_units(const Context&, const ProductInput&, const Product&, std::size_t,
                         std::size_t, const std::byte*);
