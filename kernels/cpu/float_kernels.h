@@ -6,7 +6,7 @@
 // V has: Float, kWidth; zero, set, load, load_half, load_bfloat16, store; add, sub, mul, div, min,
 // max (of x86: the second operand where either is NaN), fma(a, b, c) = a * b + c, fms(a, b, c) = a
 // * b - c; negate; scale_by_power(p, shifted), the last step of exp32; reduce, the halving tree
-// inside one vector; reduce_max.
+// inside one vector; reduce_four, that of four vectors at once; reduce_max.
 #pragma once
 
 #include <cstddef>
@@ -165,45 +165,80 @@ void rope(const float* cosines, const float* sines, std::size_t half, float* hea
   for (; i < half; ++i) rope_vector<Scalar>(cosines + i, sines + i, head + i, head + half + i);
 }
 
-// The 16-lane dot product of kernels/attention.h.
-template <typename V, typename Scalar>
-float score_dot(const float* q, const std::uint16_t* key, std::size_t head_dim) {
+// The 16-lane dot products of kernels/attention.h of kHeads queries and one key, which is widened
+// once for all of them; scores[h * scores_stride] = dot of head h * scale.
+template <typename V, typename Scalar, std::size_t kHeads>
+[[gnu::always_inline]] inline void score_key(const float* q, std::size_t head_dim,
+                                             const std::uint16_t* key, float scale, float* scores,
+                                             std::size_t scores_stride) {
   constexpr std::size_t kLaneCount = 16;
   constexpr std::size_t kVectors = kLaneCount / V::kWidth;
   const std::size_t whole = head_dim / kLaneCount * kLaneCount;
-  typename V::Float lanes[kVectors];
+  typename V::Float lanes[kHeads][kVectors];
+#pragma GCC unroll 4
+  for (std::size_t h = 0; h < kHeads; ++h) {
 #pragma GCC unroll 16
-  for (std::size_t i = 0; i < kVectors; ++i) lanes[i] = V::zero();
+    for (std::size_t i = 0; i < kVectors; ++i) lanes[h][i] = V::zero();
+  }
   for (std::size_t c = 0; c < whole; c += kLaneCount) {
 #pragma GCC unroll 16
     for (std::size_t i = 0; i < kVectors; ++i) {
       const std::size_t at = c + i * V::kWidth;
-      lanes[i] = V::fma(V::load_half(key + at), V::load(q + at), lanes[i]);
-    }
-  }
-  if (whole < head_dim) {
-    alignas(64) float end[kLaneCount];
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < kVectors; ++i) V::store(end + i * V::kWidth, lanes[i]);
-    for (std::size_t c = whole; c < head_dim; ++c) {
-      end[c - whole] = Scalar::fma(Scalar::load_half(key + c), q[c], end[c - whole]);
-    }
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < kVectors; ++i) lanes[i] = V::load(end + i * V::kWidth);
-  }
+      const auto wide = V::load_half(key + at);
 #pragma GCC unroll 4
-  for (std::size_t h = kVectors / 2; h > 0; h /= 2) {
-#pragma GCC unroll 8
-    for (std::size_t i = 0; i < h; ++i) lanes[i] = V::add(lanes[i], lanes[i + h]);
+      for (std::size_t h = 0; h < kHeads; ++h) {
+        lanes[h][i] = V::fma(wide, V::load(q + h * head_dim + at), lanes[h][i]);
+      }
+    }
   }
-  return V::reduce(lanes[0]);
+  typename V::Float sums[kHeads];
+#pragma GCC unroll 4
+  for (std::size_t h = 0; h < kHeads; ++h) {
+    if (whole < head_dim) {
+      alignas(64) float end[kLaneCount];
+#pragma GCC unroll 16
+      for (std::size_t i = 0; i < kVectors; ++i) V::store(end + i * V::kWidth, lanes[h][i]);
+      for (std::size_t c = whole; c < head_dim; ++c) {
+        end[c - whole] =
+            Scalar::fma(Scalar::load_half(key + c), q[h * head_dim + c], end[c - whole]);
+      }
+#pragma GCC unroll 16
+      for (std::size_t i = 0; i < kVectors; ++i) lanes[h][i] = V::load(end + i * V::kWidth);
+    }
+#pragma GCC unroll 4
+    for (std::size_t half = kVectors / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+      for (std::size_t i = 0; i < half; ++i) lanes[h][i] = V::add(lanes[h][i], lanes[h][i + half]);
+    }
+    sums[h] = lanes[h][0];
+  }
+  if constexpr (kHeads == 4) {
+    float dots[4];
+    V::reduce_four(sums, dots);
+#pragma GCC unroll 4
+    for (std::size_t h = 0; h < 4; ++h) scores[h * scores_stride] = dots[h] * scale;
+  } else {
+#pragma GCC unroll 4
+    for (std::size_t h = 0; h < kHeads; ++h) scores[h * scores_stride] = V::reduce(sums[h]) * scale;
+  }
 }
 
 template <typename V, typename Scalar>
-void scores(const float* q, std::size_t head_dim, const std::uint16_t* keys, std::size_t stride,
-            std::size_t count, float scale, float* out) {
-  for (std::size_t s = 0; s < count; ++s) {
-    out[s] = score_dot<V, Scalar>(q, keys + s * stride, head_dim) * scale;
+void scores(const float* q, std::size_t heads, std::size_t head_dim, const std::uint16_t* keys,
+            std::size_t stride, std::size_t count, float scale, float* out,
+            std::size_t out_stride) {
+  std::size_t h = 0;
+  for (; h + 4 <= heads; h += 4) {
+    for (std::size_t s = 0; s < count; ++s) {
+      score_key<V, Scalar, 4>(q + h * head_dim, head_dim, keys + s * stride, scale,
+                              out + h * out_stride + s, out_stride);
+    }
+  }
+  for (; h < heads; ++h) {
+    for (std::size_t s = 0; s < count; ++s) {
+      score_key<V, Scalar, 1>(q + h * head_dim, head_dim, keys + s * stride, scale,
+                              out + h * out_stride + s, out_stride);
+    }
   }
 }
 
@@ -237,45 +272,87 @@ AttentionTerms softmax_terms(float* values, std::size_t count) {
   return {max, lanes[0]};
 }
 
-// kCount vectors of columns of a chunk at once.
-template <typename V, std::size_t kCount>
-void chunk_columns(const float* terms, std::size_t count, const std::uint16_t* values,
-                   std::size_t stride, float* y) {
+// kCount vectors of columns of a chunk at once, for kHeads heads, which share the widened values.
+template <typename V, std::size_t kHeads, std::size_t kCount>
+void chunk_columns(const float* terms, std::size_t terms_stride, std::size_t count,
+                   const std::uint16_t* values, std::size_t stride, float* y,
+                   std::size_t y_stride) {
   constexpr std::size_t kChain = 32;
   // Adding to -0 changes nothing, not even a sign.
-  typename V::Float total[kCount];
+  typename V::Float total[kHeads][kCount];
+#pragma GCC unroll 4
+  for (std::size_t h = 0; h < kHeads; ++h) {
 #pragma GCC unroll 8
-  for (std::size_t j = 0; j < kCount; ++j) total[j] = V::set(-0.0f);
+    for (std::size_t j = 0; j < kCount; ++j) total[h][j] = V::set(-0.0f);
+  }
   for (std::size_t first = 0; first < count; first += kChain) {
     const std::size_t end = first + kChain < count ? first + kChain : count;
-    typename V::Float sum[kCount];
+    typename V::Float sum[kHeads][kCount];
+#pragma GCC unroll 4
+    for (std::size_t h = 0; h < kHeads; ++h) {
 #pragma GCC unroll 8
-    for (std::size_t j = 0; j < kCount; ++j) sum[j] = V::zero();
+      for (std::size_t j = 0; j < kCount; ++j) sum[h][j] = V::zero();
+    }
     for (std::size_t s = first; s < end; ++s) {
-      const auto term = V::set(terms[s]);
+      typename V::Float wide[kCount];
 #pragma GCC unroll 8
       for (std::size_t j = 0; j < kCount; ++j) {
-        sum[j] = V::fma(term, V::load_half(values + s * stride + j * V::kWidth), sum[j]);
+        wide[j] = V::load_half(values + s * stride + j * V::kWidth);
+      }
+#pragma GCC unroll 4
+      for (std::size_t h = 0; h < kHeads; ++h) {
+        const auto term = V::set(terms[h * terms_stride + s]);
+#pragma GCC unroll 8
+        for (std::size_t j = 0; j < kCount; ++j) sum[h][j] = V::fma(term, wide[j], sum[h][j]);
       }
     }
+#pragma GCC unroll 4
+    for (std::size_t h = 0; h < kHeads; ++h) {
 #pragma GCC unroll 8
-    for (std::size_t j = 0; j < kCount; ++j) total[j] = V::add(total[j], sum[j]);
+      for (std::size_t j = 0; j < kCount; ++j) total[h][j] = V::add(total[h][j], sum[h][j]);
+    }
   }
+#pragma GCC unroll 4
+  for (std::size_t h = 0; h < kHeads; ++h) {
 #pragma GCC unroll 8
-  for (std::size_t j = 0; j < kCount; ++j) V::store(y + j * V::kWidth, total[j]);
+    for (std::size_t j = 0; j < kCount; ++j) {
+      V::store(y + h * y_stride + j * V::kWidth, total[h][j]);
+    }
+  }
+}
+
+// kCount: vectors of columns that the registers hold for kHeads heads.
+template <typename V, typename Scalar, std::size_t kHeads, std::size_t kCount>
+void chunk_heads(const float* terms, std::size_t terms_stride, std::size_t count,
+                 const std::uint16_t* values, std::size_t stride, std::size_t size, float* y,
+                 std::size_t y_stride) {
+  std::size_t i = 0;
+  for (; i + kCount * V::kWidth <= size; i += kCount * V::kWidth) {
+    chunk_columns<V, kHeads, kCount>(terms, terms_stride, count, values + i, stride, y + i,
+                                     y_stride);
+  }
+  for (; i + V::kWidth <= size; i += V::kWidth) {
+    chunk_columns<V, kHeads, 1>(terms, terms_stride, count, values + i, stride, y + i, y_stride);
+  }
+  for (; i < size; ++i) {
+    chunk_columns<Scalar, kHeads, 1>(terms, terms_stride, count, values + i, stride, y + i,
+                                     y_stride);
+  }
 }
 
 template <typename V, typename Scalar>
-void chunk_values(const float* terms, std::size_t count, const std::uint16_t* values,
-                  std::size_t stride, std::size_t size, float* y) {
-  std::size_t i = 0;
-  for (; i + 8 * V::kWidth <= size; i += 8 * V::kWidth) {
-    chunk_columns<V, 8>(terms, count, values + i, stride, y + i);
+void chunk_values(const float* terms, std::size_t terms_stride, std::size_t heads,
+                  std::size_t count, const std::uint16_t* values, std::size_t stride,
+                  std::size_t size, float* y, std::size_t y_stride) {
+  std::size_t h = 0;
+  for (; h + 4 <= heads; h += 4) {
+    chunk_heads<V, Scalar, 4, 4>(terms + h * terms_stride, terms_stride, count, values, stride,
+                                 size, y + h * y_stride, y_stride);
   }
-  for (; i + V::kWidth <= size; i += V::kWidth) {
-    chunk_columns<V, 1>(terms, count, values + i, stride, y + i);
+  for (; h < heads; ++h) {
+    chunk_heads<V, Scalar, 1, 8>(terms + h * terms_stride, terms_stride, count, values, stride,
+                                 size, y + h * y_stride, y_stride);
   }
-  for (; i < size; ++i) chunk_columns<Scalar, 1>(terms, count, values + i, stride, y + i);
 }
 
 template <typename V, typename Scalar>

@@ -31,6 +31,9 @@ struct ScalarVector {
   static float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
   static float fms(float a, float b, float c) { return __builtin_fmaf(a, b, -c); }
   static float reduce(float a) { return a; }
+  static void reduce_four(const float* a, float* sums) {
+    for (int i = 0; i < 4; ++i) sums[i] = reduce(a[i]);
+  }
   static float reduce_max(float a) { return a; }
 };
 

@@ -62,15 +62,19 @@ struct SimdKernels {
   // Turns one head of 2 * half elements in place, as in kernels/rope.h.
   void (*rope)(const float* cosines, const float* sines, std::size_t half, float* head);
 
-  // The steps of kernels/attention.h; keys and values are float16.
-  // scores[s] = (q . keys[s * stride ..]) * scale for s < count.
-  void (*scores)(const float* q, std::size_t head_dim, const std::uint16_t* keys,
-                 std::size_t stride, std::size_t count, float scale, float* scores);
+  // The steps of kernels/attention.h; keys and values are float16 and serve several heads, whose
+  // queries follow each other.
+  // scores[h * scores_stride + s] = (q[h * head_dim ..] . keys[s * stride ..]) * scale for h <
+  // heads and s < count.
+  void (*scores)(const float* q, std::size_t heads, std::size_t head_dim, const std::uint16_t* keys,
+                 std::size_t stride, std::size_t count, float scale, float* scores,
+                 std::size_t scores_stride);
   // Of one chunk, 1 <= count <= 128: scores become e[s]; m_j and l_j.
   AttentionTerms (*softmax_terms)(float* scores, std::size_t count);
-  // y[i] = Y_j[i] for i < size; terms are the chunk's e[s].
-  void (*chunk_values)(const float* terms, std::size_t count, const std::uint16_t* values,
-                       std::size_t stride, std::size_t size, float* y);
+  // y[h * y_stride + i] = Y_j[i] of head h for i < size; terms[h * terms_stride ..] are its e[s].
+  void (*chunk_values)(const float* terms, std::size_t terms_stride, std::size_t heads,
+                       std::size_t count, const std::uint16_t* values, std::size_t stride,
+                       std::size_t size, float* y, std::size_t y_stride);
   // y[i] = fma(y[i], a, chunk[i] * b) for i < size.
   void (*merge_chunk)(const float* chunk, float a, float b, std::size_t size, float* y);
 
