@@ -102,7 +102,8 @@ Result<Model> Model::load(const std::filesystem::path& path, std::size_t num_thr
   model.weight_bytes_ = weights.bytes();
 
   if (num_threads == 0) num_threads = std::max(1u, std::thread::hardware_concurrency());
-  const Result<void> finite = check_scales(path.string(), weights.matrices(), num_threads);
+  const Result<void> finite =
+      check_scales(path.string(), model.file_bytes(), weights.matrices(), num_threads);
   if (!finite) return finite.error();
   return model;
 }

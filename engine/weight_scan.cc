@@ -1,11 +1,13 @@
 #include "engine/weight_scan.h"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <optional>
 #include <vector>
 
 #include "engine/gguf_format.h"
+#include "engine/read_ahead.h"
 #include "kernels/cpu/context.h"
 
 namespace refute {
@@ -25,6 +27,7 @@ struct Place {
   auto operator<=>(const Place&) const = default;
 };
 
+// In the order of the file.
 std::vector<Piece> pieces_of(std::span<const ScannedTensor> tensors) {
   constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
   std::vector<Piece> pieces;
@@ -35,6 +38,8 @@ std::vector<Piece> pieces_of(std::span<const ScannedTensor> tensors) {
       pieces.push_back({tensor, begin, std::min(begin + step, rows.rows)});
     }
   }
+  std::ranges::sort(
+      pieces, {}, [&](const Piece& piece) { return tensors[piece.tensor].rows.row(piece.begin); });
   return pieces;
 }
 
@@ -49,15 +54,21 @@ std::optional<Place> first_non_finite(const ScannedTensor& tensor, const Piece& 
 
 }  // namespace
 
-Result<void> check_scales(const std::string& file, std::span<const ScannedTensor> tensors,
-                          std::size_t num_threads) {
+Result<void> check_scales(const std::string& file, std::span<const std::byte> mapped,
+                          std::span<const ScannedTensor> tensors, std::size_t num_threads) {
   const std::vector<Piece> pieces = pieces_of(tensors);
+  ReadAhead ahead(mapped);
+  // Threads take piece by piece, so that all of them are where the file is being read.
+  std::atomic<std::size_t> next = 0;
   std::mutex mutex;
   std::optional<Place> first;  // Guarded by mutex.
   const cpu::ThreadPool threads(num_threads);
-  threads.parallel_for(pieces.size(), 1, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      const std::optional<Place> found = first_non_finite(tensors[pieces[i].tensor], pieces[i]);
+  threads.parallel_for(num_threads, 1, [&](std::size_t, std::size_t) {
+    for (std::size_t i; (i = next.fetch_add(1)) < pieces.size();) {
+      const ScannedTensor& tensor = tensors[pieces[i].tensor];
+      ahead.wait_for(tensor.rows.row(pieces[i].begin) +
+                     (pieces[i].end - pieces[i].begin) * tensor.rows.bytes_per_row());
+      const std::optional<Place> found = first_non_finite(tensor, pieces[i]);
       if (!found) continue;
       const std::lock_guard lock(mutex);
       if (!first || *found < *first) first = found;

@@ -17,9 +17,9 @@ struct ScannedTensor {
 };
 
 // kNonFinite names the first tensor, expert and row, in the order given, whose scales hold NaN or
-// Inf; `file` is how the error calls the file. The result does not depend on num_threads, which is
-// at least 1.
-Result<void> check_scales(const std::string& file, std::span<const ScannedTensor> tensors,
-                          std::size_t num_threads);
+// Inf; `file` is how the error calls the file. The tensors lie in `mapped`, the whole file, which is
+// read once, in its order. The result does not depend on num_threads, which is at least 1.
+Result<void> check_scales(const std::string& file, std::span<const std::byte> mapped,
+                          std::span<const ScannedTensor> tensors, std::size_t num_threads);
 
 }  // namespace refute
