@@ -58,19 +58,22 @@ struct Resident {
 class Residents {
  public:
   // The weights of `model`, packed unless they are there; one session more uses them.
-  Resident& acquire(const cpu::Context& context, const Model& model, const PackProgress& progress) {
+  Result<Resident*> acquire(const cpu::Context& context, const Model& model,
+                            const PackProgress& progress) {
     const std::lock_guard lock(mutex_);
     auto found = std::ranges::find_if(residents_, [&](const auto& resident) {
       return resident->model == model.identity() && resident->layers == model.layers().size();
     });
     if (found == residents_.end()) {
       std::erase_if(residents_, [](const auto& resident) { return resident->sessions == 0; });
+      auto packed = cpu::PackedWeights::create(context, model, progress);
+      if (!packed) return packed.error();
       residents_.push_back(std::make_unique<Resident>(
-          Resident{model.identity(), model.layers().size(), 0, {context, model, progress}}));
+          Resident{model.identity(), model.layers().size(), 0, *std::move(packed)}));
       found = residents_.end() - 1;
     }
     ++(*found)->sessions;
-    return **found;
+    return found->get();
   }
   void release(Resident& resident) {
     const std::lock_guard lock(mutex_);
@@ -84,12 +87,13 @@ class Residents {
 
 class CpuSession : public Session {
  public:
+  // resident: acquired of residents.
   CpuSession(const cpu::Context& context, const Model& model, Residents& residents,
-             const PackProgress& progress, std::size_t capacity)
+             Resident& resident, std::size_t capacity)
       : context_(context),
         model_(model),
         residents_(residents),
-        resident_(residents.acquire(context, model, progress)),
+        resident_(resident),
         rope_table_(model.config().rope_theta, model.config().head_dim, capacity),
         cache_(model.config(), capacity) {}
   ~CpuSession() override { residents_.release(resident_); }
@@ -154,8 +158,10 @@ class CpuBackend : public Backend {
   Result<std::unique_ptr<Session>> open_session(const Model& model,
                                                 std::size_t capacity) const override {
     if (auto ok = check_capacity(model.config(), capacity); !ok) return ok.error();
+    const Result<Resident*> resident = residents_.acquire(context_, model, progress_);
+    if (!resident) return resident.error();
     return std::unique_ptr<Session>(
-        std::make_unique<CpuSession>(context_, model, residents_, progress_, capacity));
+        std::make_unique<CpuSession>(context_, model, residents_, **resident, capacity));
   }
 
   Result<Matrix<double>> embed(const WeightView& embed_tokens,

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <mutex>
 #include <new>
 #include <utility>
 
@@ -58,11 +59,62 @@ void drop_pages(const std::byte* begin, std::size_t bytes) {
   if (from < to) madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
 }
 
+// How much is packed, told by the threads that did it.
+class Progress {
+ public:
+  Progress(std::function<void(std::size_t, std::size_t)> tell, std::size_t total)
+      : tell_(std::move(tell)), total_(total) {}
+  void add(std::size_t bytes) {
+    if (!tell_) return;
+    const std::lock_guard lock(mutex_);
+    done_ += bytes;
+    tell_(done_, total_);
+  }
+
+ private:
+  std::function<void(std::size_t, std::size_t)> tell_;
+  std::size_t total_;
+  std::mutex mutex_;
+  std::size_t done_ = 0;  // Guarded by mutex_.
+};
+
 }  // namespace
 
-PackedWeights::PackedWeights(const Context& context, const Model& model,
-                             const std::function<void(std::size_t, std::size_t)>& progress) {
-  if (!uses_tiles(context)) return;
+Result<PackedWeights> PackedWeights::create(
+    const Context& context, const Model& model,
+    const std::function<void(std::size_t, std::size_t)>& progress) {
+  PackedWeights packed;
+  if (uses_tiles(context)) packed.allocate_tiles(model);
+  Progress told(packed.is_large() ? progress : nullptr, packed.bytes_);
+  if (model.scale_check() == ScaleCheck::kWhenOpened) {
+    // One pass over the file: what was looked at is still in a cache when it is packed.
+    const auto pack_rows = [&](const ScannedTensor& tensor, std::size_t begin, std::size_t end) {
+      const auto range = std::ranges::find(packed.ranges_, tensor.rows.data, &Range::data);
+      if (range == packed.ranges_.end()) return;
+      const std::size_t groups_end = std::min(end, range->rows) / kTileRows;
+      packed.pack(*range, begin / kTileRows, groups_end);
+      told.add((groups_end - begin / kTileRows) * group_bytes(range->type, range->columns));
+    };
+    static_assert(kScannedRows % kTileRows == 0);
+    const Result<void> finite = model.check_scales(context.threads().num_threads(), pack_rows);
+    if (!finite) return finite.error();
+    return packed;
+  }
+  for (const Range& range : packed.ranges_) {
+    const std::size_t stored = kTileRows * row_bytes(range.type, range.columns);
+    const std::size_t at_a_time = std::max<std::size_t>(1, kPieceBytes / stored);
+    context.threads().parallel_for(range.rows / kTileRows, at_a_time,
+                                   [&](std::size_t begin, std::size_t end) {
+                                     for (std::size_t g = begin; g < end; g += at_a_time) {
+                                       packed.pack(range, g, std::min(g + at_a_time, end));
+                                     }
+                                   });
+    told.add(range.bytes());
+  }
+  return packed;
+}
+
+void PackedWeights::allocate_tiles(const Model& model) {
   for (const LayerWeights& layer : model.layers()) {
     for (const WeightView* weight :
          {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.router}) {
@@ -82,10 +134,10 @@ PackedWeights::PackedWeights(const Context& context, const Model& model,
   if (tiles_ == nullptr) {  // No memory for a copy: the file's rows do, only more slowly.
     ranges_.clear();
     bytes_ = 0;
-    return;
   }
-  pack(context, bytes_ >= kLargeBytes, progress);
 }
+
+bool PackedWeights::is_large() const { return bytes_ >= kLargeBytes; }
 
 std::size_t PackedWeights::Range::bytes() const {
   return rows / kTileRows * group_bytes(type, columns);
@@ -117,23 +169,13 @@ void PackedWeights::add(const ExpertStack& stack) {
   add(WeightView{stack.type, stack.num_experts * stack.rows, stack.columns, stack.data.data()});
 }
 
-void PackedWeights::pack(const Context& context, bool is_large,
-                         const std::function<void(std::size_t, std::size_t)>& progress) {
-  for (const Range& range : ranges_) {
-    const std::size_t stored = kTileRows * row_bytes(range.type, range.columns);
-    const std::size_t packed = group_bytes(range.type, range.columns);
-    const std::size_t at_a_time = std::max<std::size_t>(1, kPieceBytes / stored);
-    context.threads().parallel_for(
-        range.rows / kTileRows, at_a_time, [&](std::size_t begin, std::size_t end) {
-          for (std::size_t g = begin; g < end; g += at_a_time) {
-            const std::size_t groups = std::min(at_a_time, end - g);
-            const std::byte* const rows = range.data + g * stored;
-            pack_tiles(range.type, groups, range.columns, rows, tiles_ + range.offset + g * packed);
-            if (is_large) drop_pages(rows, groups * stored);
-          }
-        });
-    if (is_large && progress) progress(range.offset + range.bytes(), bytes_);
-  }
+void PackedWeights::pack(const Range& range, std::size_t begin, std::size_t end) {
+  if (begin >= end) return;
+  const std::size_t stored = kTileRows * row_bytes(range.type, range.columns);
+  const std::size_t packed = group_bytes(range.type, range.columns);
+  const std::byte* const rows = range.data + begin * stored;
+  pack_tiles(range.type, end - begin, range.columns, rows, tiles_ + range.offset + begin * packed);
+  if (is_large()) drop_pages(rows, (end - begin) * stored);
 }
 
 PlacedWeight PackedWeights::place(const WeightView& weight) const {

@@ -20,9 +20,12 @@ class PackedWeights {
   PackedWeights() = default;
   // Tiles of every matrix that can have them, where the context's products use tiles. Memory of a
   // large model's file that was copied is given back to the system, which reads it again should
-  // anyone ask. `progress` hears how many of how many bytes of a large model are done.
-  PackedWeights(const Context& context, const Model& model,
-                const std::function<void(std::size_t done, std::size_t total)>& progress);
+  // anyone ask. `progress` hears how many of how many bytes of a large model are done, from one
+  // thread at a time. Scales that are still to be looked at (ScaleCheck) are on the way:
+  // kNonFinite.
+  static Result<PackedWeights> create(
+      const Context& context, const Model& model,
+      const std::function<void(std::size_t done, std::size_t total)>& progress = {});
   ~PackedWeights();
   PackedWeights(PackedWeights&& other) noexcept;
   PackedWeights& operator=(PackedWeights&& other) noexcept;
@@ -45,8 +48,10 @@ class PackedWeights {
   };
   void add(const WeightView& weight);
   void add(const ExpertStack& stack);
-  void pack(const Context& context, bool is_large,
-            const std::function<void(std::size_t done, std::size_t total)>& progress);
+  void allocate_tiles(const Model& model);
+  // The row groups [begin, end) of a range.
+  void pack(const Range& range, std::size_t begin, std::size_t end);
+  bool is_large() const;
 
   std::vector<Range> ranges_;  // By address.
   std::byte* tiles_ = nullptr;

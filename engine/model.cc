@@ -10,7 +10,6 @@
 #include "engine/model_config.h"
 #include "engine/model_weights.h"
 #include "engine/tokenizer_metadata.h"
-#include "engine/weight_scan.h"
 #include "kernels/check.h"
 
 namespace refute {
@@ -72,7 +71,8 @@ Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 Model::~Model() = default;
 
-Result<Model> Model::load(const std::filesystem::path& path, std::size_t num_threads) {
+Result<Model> Model::load(const std::filesystem::path& path, std::size_t num_threads,
+                          ScaleCheck check) {
   Result<GgufFile> file = GgufFile::open(path);
   if (!file) return file.error();
   Model model;
@@ -101,11 +101,17 @@ Result<Model> Model::load(const std::filesystem::path& path, std::size_t num_thr
   if (!nothing_left) return nothing_left.error();
   model.weight_bytes_ = weights.bytes();
 
+  model.matrices_ = weights.matrices();
+  model.scale_check_ = check;
+  if (check == ScaleCheck::kWhenOpened) return model;
   if (num_threads == 0) num_threads = std::max(1u, std::thread::hardware_concurrency());
-  const Result<void> finite =
-      check_scales(path.string(), model.file_bytes(), weights.matrices(), num_threads);
+  const Result<void> finite = model.check_scales(num_threads);
   if (!finite) return finite.error();
   return model;
+}
+
+Result<void> Model::check_scales(std::size_t num_threads, const RowsScanned& scanned) const {
+  return refute::check_scales(path_.string(), file_->bytes(), matrices_, num_threads, scanned);
 }
 
 std::span<const std::byte> Model::file_bytes() const { return file_->bytes(); }

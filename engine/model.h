@@ -12,6 +12,7 @@
 
 #include "engine/config.h"
 #include "engine/tokenizer.h"
+#include "engine/weight_scan.h"
 #include "kernels/quant/dequantize.h"
 #include "kernels/result.h"
 #include "kernels/rope.h"
@@ -48,13 +49,22 @@ struct LayerWeights {
   ExpertStack down_proj;                        // [num_experts, hidden_size, moe_intermediate_size]
 };
 
+// When the scales of a model are looked at, which takes reading all of its file.
+enum class ScaleCheck {
+  kWhenLoaded,
+  kWhenOpened,  // By the first session of the CPU backend, which reads the file anyway.
+};
+
 class Model {
  public:
   // Maps the file and checks everything: metadata (kMissingKey names the key, see model_config.h),
   // every tensor's presence, type, shape and byte count (kMalformed, kUnsupported, kInvalidShape
   // name tensor, expected and found), no tensor that would be left out (kUnsupported), every scale
   // finite (kNonFinite names tensor, expert and row). num_threads 0 takes the number of processors.
-  static Result<Model> load(const std::filesystem::path& path, std::size_t num_threads = 0);
+  // With kWhenOpened, whoever wants anything of the weights opens a session of the CPU backend
+  // first, which may fail with kNonFinite.
+  static Result<Model> load(const std::filesystem::path& path, std::size_t num_threads = 0,
+                            ScaleCheck check = ScaleCheck::kWhenLoaded);
 
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;
@@ -72,6 +82,9 @@ class Model {
   // The file's bytes of weights, and of the whole file.
   std::size_t weight_bytes() const { return weight_bytes_; }
   std::span<const std::byte> file_bytes() const;
+  ScaleCheck scale_check() const { return scale_check_; }
+  // check_scales of all matrices (engine/weight_scan.h).
+  Result<void> check_scales(std::size_t num_threads, const RowsScanned& scanned = {}) const;
   // What the file says of its tokenizer; empty when it has none.
   const std::optional<TokenizerData>& tokenizer_data() const { return tokenizer_data_; }
 
@@ -96,6 +109,8 @@ class Model {
   std::vector<float> norm_;
   WeightView lm_head_;
   std::size_t weight_bytes_ = 0;
+  ScaleCheck scale_check_ = ScaleCheck::kWhenLoaded;
+  std::vector<ScannedTensor> matrices_;
   std::optional<TokenizerData> tokenizer_data_;
 };
 

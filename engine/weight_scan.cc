@@ -33,7 +33,8 @@ std::vector<Piece> pieces_of(std::span<const ScannedTensor> tensors) {
   std::vector<Piece> pieces;
   for (std::size_t tensor = 0; tensor < tensors.size(); ++tensor) {
     const WeightView& rows = tensors[tensor].rows;
-    const std::size_t step = std::max<std::size_t>(1, kPieceBytes / rows.bytes_per_row());
+    const std::size_t runs = kPieceBytes / (kScannedRows * rows.bytes_per_row());
+    const std::size_t step = kScannedRows * std::max<std::size_t>(1, runs);
     for (std::size_t begin = 0; begin < rows.rows; begin += step) {
       pieces.push_back({tensor, begin, std::min(begin + step, rows.rows)});
     }
@@ -55,7 +56,8 @@ std::optional<Place> first_non_finite(const ScannedTensor& tensor, const Piece& 
 }  // namespace
 
 Result<void> check_scales(const std::string& file, std::span<const std::byte> mapped,
-                          std::span<const ScannedTensor> tensors, std::size_t num_threads) {
+                          std::span<const ScannedTensor> tensors, std::size_t num_threads,
+                          const RowsScanned& scanned) {
   const std::vector<Piece> pieces = pieces_of(tensors);
   ReadAhead ahead(mapped);
   // Threads take piece by piece, so that all of them are where the file is being read.
@@ -69,7 +71,10 @@ Result<void> check_scales(const std::string& file, std::span<const std::byte> ma
       ahead.wait_for(tensor.rows.row(pieces[i].begin) +
                      (pieces[i].end - pieces[i].begin) * tensor.rows.bytes_per_row());
       const std::optional<Place> found = first_non_finite(tensor, pieces[i]);
-      if (!found) continue;
+      if (!found) {
+        if (scanned) scanned(tensor, pieces[i].begin, pieces[i].end);
+        continue;
+      }
       const std::lock_guard lock(mutex);
       if (!first || *found < *first) first = found;
     }

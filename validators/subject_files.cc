@@ -49,12 +49,13 @@ std::filesystem::path sibling_expectations(const std::filesystem::path& model) {
   return sibling;
 }
 
-Result<Model> load_model(const std::filesystem::path& path, std::size_t num_threads) {
-  if (!path.empty()) return Model::load(path, num_threads);
+Result<Model> load_model(const std::filesystem::path& path, std::size_t num_threads,
+                         ScaleCheck check) {
+  if (!path.empty()) return Model::load(path, num_threads, check);
   // The model keeps its own mapping, so the file may go.
   const Result<MemoryFile> file = MemoryFile::create("model", embedded_model());
   if (!file) return file.error();
-  return Model::load(file->path(), num_threads);
+  return Model::load(file->path(), num_threads, check);
 }
 
 Result<LoadedSubject> load_subject(const SubjectRequest& request) {

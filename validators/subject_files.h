@@ -42,6 +42,7 @@ Result<LoadedSubject> load_subject(const SubjectRequest& request);
 std::filesystem::path sibling_expectations(const std::filesystem::path& model);
 
 // The model alone, embedded when `path` is empty; then its path() names nothing any more.
-Result<Model> load_model(const std::filesystem::path& path, std::size_t num_threads);
+Result<Model> load_model(const std::filesystem::path& path, std::size_t num_threads,
+                         ScaleCheck check = ScaleCheck::kWhenLoaded);
 
 }  // namespace refute

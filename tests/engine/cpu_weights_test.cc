@@ -14,8 +14,9 @@
 namespace refute {
 namespace {
 
-Model trained_model() {
-  return Model::load(std::string(REFUTE_SOURCE_DIR) + "/contracts/subjects/kjv-moe-7m.gguf")
+Model trained_model(ScaleCheck check = ScaleCheck::kWhenLoaded) {
+  return Model::load(std::string(REFUTE_SOURCE_DIR) + "/contracts/subjects/kjv-moe-7m.gguf", 1,
+                     check)
       .value();
 }
 
@@ -42,13 +43,27 @@ TEST(PackedWeights, GiveTheLogitsOfStoredRowsOnEveryInstructionSet) {
   for (const cpu::Isa isa : cpu::supported_isas()) {
     for (const std::size_t threads : {1, 3}) {
       const cpu::Context context = cpu::Context::create(threads, isa).value();
-      const cpu::PackedWeights packed(context, model, {});
+      const auto packed = cpu::PackedWeights::create(context, model).value();
       EXPECT_EQ(packed.bytes() > 0, cpu::uses_tiles(context));
       const Matrix<float> found = logits(context, model, packed);
       ASSERT_EQ(found.size(), expected.size());
       EXPECT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0)
           << cpu::isa_name(isa) << ", " << threads << " threads";
     }
+  }
+}
+
+TEST(PackedWeights, AreTheSameWhereScalesAreLookedAtOnTheWay) {
+  const Model model = trained_model();
+  const Model left = trained_model(ScaleCheck::kWhenOpened);
+  for (const cpu::Isa isa : cpu::supported_isas()) {
+    const cpu::Context context = cpu::Context::create(2, isa).value();
+    const auto packed = cpu::PackedWeights::create(context, model).value();
+    const auto on_the_way = cpu::PackedWeights::create(context, left).value();
+    EXPECT_EQ(on_the_way.bytes(), packed.bytes());
+    const Matrix<float> expected = logits(context, model, packed);
+    const Matrix<float> found = logits(context, left, on_the_way);
+    EXPECT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0);
   }
 }
 
@@ -69,7 +84,7 @@ TEST(PackedWeights, HaveTilesForRowGroupsOfWhatWasPackedAlone) {
   const Model model = trained_model();
   const cpu::Context context = cpu::Context::create(1).value();
   if (!cpu::uses_tiles(context)) return;  // Rows are all there is.
-  const cpu::PackedWeights packed(context, model, {});
+  const auto packed = cpu::PackedWeights::create(context, model).value();
   const LayerWeights& layer = model.layers()[0];
   ASSERT_TRUE(cpu::has_tiles(layer.q_proj.type, layer.q_proj.columns));
   const cpu::PlacedWeight whole = packed.place(layer.q_proj);

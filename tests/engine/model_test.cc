@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 
+#include "engine/backend.h"
 #include "engine/gguf_names.h"
 #include "tests/engine/gguf_fixtures.h"
 
@@ -432,6 +433,27 @@ TEST(Model, ReportsTheFirstNonFiniteScaleWithAnyNumberOfThreads) {
   for (const std::size_t num_threads : {0u, 1u, 2u, 7u}) {
     expect_error(Model::load(path.path(), num_threads), ErrorKind::kNonFinite,
                  {"'blk.0.ffn_down_exps.weight' expert 0 row 7"});
+  }
+}
+
+TEST(Model, LeavesItsScalesToTheFirstSession) {
+  const TemporaryFile path("opened.gguf");
+  write_model(mixed_model(), path.path());
+  EditableGguf file = EditableGguf::read(path.path());
+  std::memcpy(file.tensor("blk.0.ffn_down_exps.weight").data.data() + 300 * 210 + 208, "\x01\x7e",
+              2);
+  file.write(path.path());
+  const Result<Model> looked_at = Model::load(path.path(), 1);
+  const Result<Model> left = Model::load(path.path(), 1, ScaleCheck::kWhenOpened);
+  ASSERT_TRUE(left) << left.error().message();
+  ASSERT_FALSE(looked_at);
+  for (const cpu::Isa isa : cpu::supported_isas()) {
+    const auto backend = make_cpu_backend(cpu::Context::create(2, isa).value());
+    for (int times = 0; times < 2; ++times) {
+      const auto session = backend->open_session(*left, 4);
+      ASSERT_FALSE(session) << cpu::isa_name(isa);
+      EXPECT_EQ(session.error().message(), looked_at.error().message());
+    }
   }
 }
 

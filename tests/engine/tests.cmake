@@ -9,6 +9,7 @@ refute_test(engine
   engine/gguf_test.cc
   engine/model_test.cc
   engine/pretokenizer_test.cc
+  engine/read_ahead_test.cc
   engine/sampler_test.cc
   engine/session_test.cc
   engine/synth_test.cc

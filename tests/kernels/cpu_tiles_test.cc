@@ -196,5 +196,33 @@ TEST(CpuProducts, AreTheSameWhateverComesNext) {
   }
 }
 
+// Enough rows for several notices of one thread, and some left over.
+TEST(CpuProducts, TellOfEveryColumnOnceWithItsValues) {
+  constexpr std::size_t kRows = 16 * 300 + 5;
+  const Matrix<float> x = cpu_test::random_matrix(2, 256, 5);
+  const StoredWeights weights =
+      cpu_test::random_weights(TensorType::kQ4_K, kRows, 256, Blocks::kPlain, 1);
+  Packed packed(weights.view);
+  for (const Context& context : tiled_contexts()) {
+    for (const std::byte* const tiles :
+         {static_cast<const std::byte*>(packed.data()), static_cast<const std::byte*>(nullptr)}) {
+      Matrix<float> y(2, kRows);
+      Matrix<float> told(2, kRows);
+      std::vector<int> times(kRows, 0);
+      ProductInput input(x.view());
+      const Product product{{weights.view, tiles}, 0, 2, y.view()};
+      multiply(context, input, {&product, 1}, {},
+               [&](const Product& done, std::size_t begin, std::size_t end) {
+                 for (std::size_t c = begin; c < end; ++c) {
+                   ++times[c];
+                   for (std::size_t t = 0; t < 2; ++t) told(t, c) = done.y.row(t)[c];
+                 }
+               });
+      EXPECT_EQ(times, std::vector<int>(kRows, 1)) << cpu_test::describe(context);
+      EXPECT_TRUE(cpu_test::same_bits(told.flat(), y.flat())) << cpu_test::describe(context);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace refute::cpu

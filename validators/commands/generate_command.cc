@@ -63,7 +63,10 @@ class GenerateCommand : public Command {
     }
     const Result<CudaOptions> cuda = parse_attention(attention_, backend_name_);
     if (!cuda) return fail(cuda.error());
-    Result<Model> model = load_model(subject_, num_threads_);
+    // A file is read once, by the session, where that can look at its scales.
+    const bool session_checks = backend_name_ == "cpu";
+    Result<Model> model = load_model(
+        subject_, num_threads_, session_checks ? ScaleCheck::kWhenOpened : ScaleCheck::kWhenLoaded);
     if (!model) return fail(model.error());
     if (const Result<void> prepared = prepare(*model); !prepared) return fail(prepared.error());
     return run(*model, *outputs, *cuda);
