@@ -139,10 +139,11 @@ Result<void> append_to_cache(std::string_view name, const Matrix<float>& x, std:
   return {};
 }
 
-// Slots of one expert in the grouped order, where its results begin in `out` of ExpertRows, and its
-// weights.
+// Slots of one expert in the grouped order, which rows of the input they are, where its results
+// begin in `out` of ExpertRows, and its weights.
 struct ExpertWork {
   ExpertGroup group;
+  IndexRange input_rows;
   std::size_t out_row;
   WeightView gate_proj, up_proj, down_proj;
 };
@@ -161,14 +162,14 @@ void run_experts(const Context& context, const StepWeights& weights,
   const std::size_t first = experts.front().group.begin;
   const std::size_t last = experts.back().group.end;
   std::vector<Product> products;
-  const auto add = [&](const WeightView& weight, const ExpertGroup& group, std::size_t offset,
-                       Matrix<float>& y, std::size_t row) {
-    products.push_back({packed.place(weight), group.begin - offset, group.end - offset,
-                        row_range(y.view(), row, row + group.end - group.begin)});
+  const auto add = [&](const WeightView& weight, const IndexRange& x, Matrix<float>& y,
+                       std::size_t row) {
+    products.push_back(
+        {packed.place(weight), x.begin, x.end, row_range(y.view(), row, row + x.end - x.begin)});
   };
   for (const ExpertWork& expert : experts) {
-    add(expert.gate_proj, expert.group, 0, rows.gate, expert.group.begin);
-    add(expert.up_proj, expert.group, 0, rows.up, expert.group.begin);
+    add(expert.gate_proj, expert.input_rows, rows.gate, expert.group.begin);
+    add(expert.up_proj, expert.input_rows, rows.up, expert.group.begin);
   }
   std::vector<PlacedWeight> downs;
   for (const ExpertWork& expert : experts) downs.push_back(packed.place(expert.down_proj));
@@ -178,7 +179,8 @@ void run_experts(const Context& context, const StepWeights& weights,
   ProductInput inner(row_range(rows.inner.view(), first, last));
   products.clear();
   for (const ExpertWork& expert : experts) {
-    add(expert.down_proj, expert.group, first, rows.out, expert.out_row);
+    add(expert.down_proj, {expert.group.begin - first, expert.group.end - first}, rows.out,
+        expert.out_row);
   }
   multiply(context, inner, products, weights.next);
 }
@@ -218,12 +220,18 @@ Result<void> moe_block(const Context& context, const Config& config, const StepW
   std::ranges::transform(grouping.slots, tokens.begin(),
                          [&](std::size_t slot) { return slot / k; });
   ProductInput token_input(x);
-  ProductInput input(token_input, tokens);
+  ProductInput slot_input(token_input, tokens);
   // Where each expert has one slot, as with one token, results need not be put in order later.
   const bool is_in_slot_order = std::ranges::all_of(
       grouping.experts, [](const ExpertGroup& group) { return group.end - group.begin == 1; });
   const auto out_row = [&](const ExpertGroup& group) {
     return is_in_slot_order ? grouping.slots[group.begin] : group.begin;
+  };
+  // Then one token is the row of all its slots, to be arranged once.
+  const bool is_one_row = is_in_slot_order && num_tokens == 1;
+  ProductInput& input = is_one_row ? token_input : slot_input;
+  const auto input_rows = [&](const ExpertGroup& group) {
+    return is_one_row ? IndexRange{0, 1} : IndexRange{group.begin, group.end};
   };
   const std::size_t inner_size = config.moe_intermediate_size;
   ExpertRows rows{output(num_tokens * k, inner_size), output(num_tokens * k, inner_size),
@@ -234,15 +242,17 @@ Result<void> moe_block(const Context& context, const Config& config, const StepW
       faulty::with_expert(
           kHost, layer, layer_index, group.expert,
           [&](const WeightView& gate_proj, const WeightView& up_proj, const WeightView& down_proj) {
-            const ExpertWork work{group, out_row(group), gate_proj, up_proj, down_proj};
+            const ExpertWork work{group,     input_rows(group), out_row(group),
+                                  gate_proj, up_proj,           down_proj};
             run_experts(context, weights, {&work, 1}, input, rows);
           });
     }
   } else {
     std::vector<ExpertWork> experts;
     for (const ExpertGroup& group : grouping.experts) {
-      experts.push_back({group, out_row(group), layer.gate_proj.expert(group.expert),
-                         layer.up_proj.expert(group.expert), layer.down_proj.expert(group.expert)});
+      experts.push_back({group, input_rows(group), out_row(group),
+                         layer.gate_proj.expert(group.expert), layer.up_proj.expert(group.expert),
+                         layer.down_proj.expert(group.expert)});
     }
     run_experts(context, weights, experts, input, rows);
   }

@@ -5,18 +5,22 @@
 namespace refute {
 
 SlotGrouping group_slots_by_expert(MatrixView<const std::int32_t> ids, std::size_t num_experts) {
-  std::vector<std::vector<std::size_t>> slots_of(num_experts);
-  for (std::size_t slot = 0; slot < ids.size(); ++slot) {
-    const std::int32_t id = ids.data[slot];
+  std::vector<std::size_t> next(num_experts, 0);  // How many slots; then where the next one goes.
+  for (const std::int32_t id : std::span(ids.data, ids.size())) {
     CHECK(id >= 0 && static_cast<std::size_t>(id) < num_experts);
-    slots_of[static_cast<std::size_t>(id)].push_back(slot);
+    ++next[static_cast<std::size_t>(id)];
   }
   SlotGrouping grouping;
+  std::size_t begin = 0;
   for (std::size_t expert = 0; expert < num_experts; ++expert) {
-    if (slots_of[expert].empty()) continue;
-    const std::size_t begin = grouping.slots.size();
-    grouping.slots.insert(grouping.slots.end(), slots_of[expert].begin(), slots_of[expert].end());
-    grouping.experts.push_back({expert, begin, grouping.slots.size()});
+    const std::size_t end = begin + next[expert];
+    if (begin < end) grouping.experts.push_back({expert, begin, end});
+    next[expert] = begin;
+    begin = end;
+  }
+  grouping.slots.resize(ids.size());
+  for (std::size_t slot = 0; slot < ids.size(); ++slot) {
+    grouping.slots[next[static_cast<std::size_t>(ids.data[slot])]++] = slot;
   }
   return grouping;
 }
