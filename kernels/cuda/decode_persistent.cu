@@ -489,11 +489,14 @@ class Block {
     const int half = (qkv_each() + 1) / 2;
     const int begin = warp < kSuperBlocks ? 0 : half;
     copies.wait(kQkvPiece, parity);
-    products<(kQkvGroups + 3) / 4>(shared, matrix.type,
-                                   static_cast<unsigned>(begin) * matrix.group_bytes +
-                                       static_cast<unsigned>(s) * matrix.tile_bytes,
-                                   matrix.group_bytes, min(half, qkv_count() - begin), s,
-                                   (begin * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
+    const int end = begin + min(half, qkv_count() - begin);
+#pragma unroll 1
+    for (int g = begin; g < end; g += 2) {
+      products<1>(shared, matrix.type,
+                  static_cast<unsigned>(g) * matrix.group_bytes +
+                      static_cast<unsigned>(s) * matrix.tile_bytes,
+                  matrix.group_bytes, end - g, s, (g * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
+    }
     __syncthreads();
     if (i < 8 * qkv_count()) {
       put(a.exchange.qkv[which] + 8 * qkv_first() + i,
@@ -875,10 +878,14 @@ class Block {
     }
     if (has_own()) {
       copies.wait(kUnitPiece + m, parity);
-      products<kUnitGroups / 2>(shared, matrix.type,
-                                unit_tiles(false, m) + static_cast<unsigned>(s) * matrix.tile_bytes,
-                                matrix.group_bytes, kUnitGroups, s,
-                                kFirstUnitSum + m * kUnitSums + s * 8, 8 * kSuperBlocks);
+#pragma unroll 1
+      for (int g = 0; g < kUnitGroups; g += 2) {
+        products<1>(shared, matrix.type,
+                    unit_tiles(false, m) + static_cast<unsigned>(g) * matrix.group_bytes +
+                        static_cast<unsigned>(s) * matrix.tile_bytes,
+                    matrix.group_bytes, 2, s,
+                    kFirstUnitSum + m * kUnitSums + (g * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
+      }
       __syncthreads();
       if (warp == 1) {
         a.exchange.inner.put_block(own_unit, swiglu_of(kFirstUnitSum, kFirstUnitSum + kUnitSums),

@@ -94,9 +94,9 @@ struct Rounded {
     shifted = __fadd_rn(about, kRoundShift);
     is_certain = fabsf(__fsub_rn(about, __fsub_rn(shifted, kRoundShift))) <= 0.4999f;
   }
-  __device__ void divide(float x, float d) {
+  __device__ static float divided(float x, float d) {
     const float rounded = rintf(__fdiv_rn(x, d));
-    shifted = __fadd_rn(fminf(fmaxf(rounded, -127.0f), 127.0f), kRoundShift);
+    return __fadd_rn(fminf(fmaxf(rounded, -127.0f), 127.0f), kRoundShift);
   }
   __device__ int value() const { return __float_as_int(shifted) - __float_as_int(kRoundShift); }
 };
@@ -117,7 +117,7 @@ __device__ inline QuantizedBlock quantize_lane(float x) {
   int value = 0;
   if (d > 0.0f) {
     Rounded rounded(x, __frcp_rn(d));
-    if (!rounded.is_certain) rounded.divide(x, d);
+    if (!rounded.is_certain) rounded.shifted = Rounded::divided(x, d);
     value = rounded.value();
   }
   // Both sums in one: that of the second 16 in the upper half of the word.
@@ -153,8 +153,12 @@ __device__ inline int quantize_quad(const float x[4], ActivationMeta* meta) {
           rounded[3].is_certain)) {
 #pragma unroll 1
       for (int j = 0; j < 4; ++j) {
-        Rounded& of = j == 0 ? rounded[0] : j == 1 ? rounded[1] : j == 2 ? rounded[2] : rounded[3];
-        of.divide(j == 0 ? x[0] : j == 1 ? x[1] : j == 2 ? x[2] : x[3], d);
+        const float shifted =
+            Rounded::divided(j == 0 ? x[0] : j == 1 ? x[1] : j == 2 ? x[2] : x[3], d);
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {  // By constant numbers, so that they stay in registers.
+          if (n == j) rounded[n].shifted = shifted;
+        }
       }
     }
     const unsigned low = __byte_perm(__float_as_uint(rounded[0].shifted),
