@@ -361,6 +361,24 @@ struct Partials {
   }
 };
 
+// How what was merged before and this lane's chunk are scaled when chunks are merged in the order
+// of lanes, by a full warp. chunk_max: m_j of the lane's chunk; max: the largest of the chunks
+// before, and then of these, too.
+__device__ inline MergeScales merge_scales_of(float chunk_max, float& max) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  // The largest of all chunks up to this lane's, and up to the one before.
+  float running = fmaxf(max, chunk_max);
+#pragma unroll
+  for (int h = 1; h < kWarp; h *= 2) {
+    const float other = __shfl_up_sync(kAllLanes, running, static_cast<unsigned>(h));
+    if (lane >= h) running = fmaxf(running, other);
+  }
+  const float shifted = __shfl_up_sync(kAllLanes, running, 1);
+  const MergeScales scales(lane == 0 ? max : shifted, chunk_max);
+  max = __shfl_sync(kAllLanes, running, kWarp - 1);
+  return scales;
+}
+
 // y of column `column`, from the partial results of all chunks, by full warps.
 __device__ inline float merge_chunks(const Partials& partials, int head, int column,
                                      int num_chunks) {
@@ -372,15 +390,7 @@ __device__ inline float merge_chunks(const Partials& partials, int head, int col
     const int count = min(kWarp, num_chunks - first);
     const float2 mine =
         lane < count ? __ldcg(partials.terms(head, first + lane)) : float2{kLowestScore, 0.0f};
-    // The largest of all chunks up to this lane's, and up to the one before.
-    float running = fmaxf(max, mine.x);
-#pragma unroll
-    for (int h = 1; h < kWarp; h *= 2) {
-      const float other = __shfl_up_sync(kAllLanes, running, static_cast<unsigned>(h));
-      if (lane >= h) running = fmaxf(running, other);
-    }
-    const float shifted = __shfl_up_sync(kAllLanes, running, 1);
-    const MergeScales scales(lane == 0 ? max : shifted, mine.x);
+    const MergeScales scales = merge_scales_of(mine.x, max);
     constexpr int kAtOnce = 8;
     for (int begin = 0; begin < count; begin += kAtOnce) {
       float values[kAtOnce];
@@ -402,7 +412,6 @@ __device__ inline float merge_chunks(const Partials& partials, int head, int col
         sum = is_first ? next_sum : of.merge(sum, next_sum);
       }
     }
-    max = __shfl_sync(kAllLanes, running, kWarp - 1);
   }
   return __fdiv_rn(y, sum);
 }

@@ -58,6 +58,8 @@ constexpr int kMaxInnerBlocks = 204;  // Of 32, of all experts: five pairs of wo
 constexpr int kInnerPairs = 2;        // A thread.
 static_assert(5 * kMaxInnerBlocks <= kInnerPairs * kThreads);
 constexpr std::size_t kTileBytes = 195 * 1024;
+// Tags begin anew behind so many layers, and none is 0, which words have that nobody wrote.
+constexpr unsigned kTags = 0xffff0000u;
 
 // Copies that are waited for, each once a layer.
 enum Piece : int {
@@ -358,8 +360,8 @@ class Block {
       : a(arguments),
         shared(block_shared),
         copies(block_shared.barriers),
-        first_tag(static_cast<unsigned>(*arguments.exchange.launches) *
-                      static_cast<unsigned>(arguments.num_layers) +
+        first_tag(static_cast<unsigned>(*arguments.exchange.launches *
+                                        static_cast<unsigned>(arguments.num_layers) % kTags) +
                   1u),
         units_each(arguments.moe_intermediate_size / 32),
         num_units(units_each * arguments.num_experts_per_tok),
@@ -607,17 +609,8 @@ class Block {
     for (int begin = 0; begin < count; begin += kWarp) {
       const int c = begin + lane;
       const float2 mine = c < count ? partials.terms_of(first + c) : float2{kLowestScore, 0.0f};
-      // The largest of all chunks up to this lane's, and up to the one before.
-      float running = fmaxf(max, mine.x);
-#pragma unroll
-      for (int h = 1; h < kWarp; h *= 2) {
-        const float other = __shfl_up_sync(kAllLanes, running, static_cast<unsigned>(h));
-        if (lane >= h) running = fmaxf(running, other);
-      }
-      const float shifted = __shfl_up_sync(kAllLanes, running, 1);
-      const MergeScales scales(lane == 0 ? max : shifted, mine.x);
+      const MergeScales scales = merge_scales_of(mine.x, max);
       if (c < count) of.terms[c] = {scales.merged, scales.next, mine.y, 0.0f};
-      max = __shfl_sync(kAllLanes, running, kWarp - 1);
     }
     return max;
   }
@@ -1068,8 +1061,8 @@ bool can_persist(const Stream& stream, const DecodeShape& shape,
                                  ceil_divide(heads.key_value_size() / 8, kValueGroups);
   const std::size_t units = shape.moe_intermediate_size / 32 * shape.num_experts_per_tok;
   const std::size_t pairs = ceil_divide(units, kPairUnits);
-  if (layers.empty() || !stream.has_clusters || shape.hidden_size != kHidden ||
-      heads.head_dim != kHeadDim ||
+  if (layers.empty() || layers.size() > ~kTags || !stream.has_clusters ||
+      shape.hidden_size != kHidden || heads.head_dim != kHeadDim ||
       heads.num_attention_heads / heads.num_key_value_heads % kFastHeads != 0 ||
       shape.num_experts > kMaxExperts || shape.num_experts > blocks ||
       shape.num_experts_per_tok > kMaxRanks || qkv_blocks > blocks ||
