@@ -190,6 +190,20 @@ TEST(CommandLine, SaysItsVersionAndBuild) {
   }
 }
 
+// The first new token comes from the prompt: with no other there is no rate of decoding.
+TEST(CommandLine, GenerateGivesRatesOfWhatWasTimed) {
+  const CommandLine cli;
+  const CommandResult one = cli.run("generate --tokens 1,2,3 -n 1 --ignore-eos");
+  EXPECT_EQ(one.exit_code, 0) << one.err;
+  EXPECT_TRUE(contains(one.err, "prompt 3 tokens at ")) << one.err;
+  EXPECT_TRUE(contains(one.err, ", 1 new\n")) << one.err;
+  const CommandResult two = cli.run("generate --tokens 1,2,3 -n 2 --ignore-eos");
+  EXPECT_EQ(two.exit_code, 0) << two.err;
+  EXPECT_TRUE(contains(two.err, ", 2 new at ")) << two.err;
+  const CommandResult machine = cli.run("generate --tokens 1,2,3 -n 1 --ignore-eos --format json");
+  EXPECT_TRUE(contains(machine.out, "\"decode_tokens_per_second\": null")) << machine.out;
+}
+
 TEST(CommandLine, ExplainsIdsOfEveryKind) {
   const CommandLine cli;
   cli.add_contract("router.yaml");

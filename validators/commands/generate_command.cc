@@ -20,9 +20,15 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::array kFormats = {Format::kHuman, Format::kJson};
 
-double per_second(std::size_t tokens, double seconds) {
-  return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0;
+// Nothing where nothing was timed: the first new token comes from the prompt.
+std::optional<double> per_second(std::size_t tokens, double seconds) {
+  if (tokens == 0 || !(seconds > 0.0)) return std::nullopt;
+  return static_cast<double>(tokens) / seconds;
 }
+std::string at_rate(std::optional<double> rate) {
+  return rate ? fmt::format(" at {:.1f} tokens/s", *rate) : "";
+}
+Json json_of(std::optional<double> rate) { return rate ? Json(*rate) : Json(nullptr); }
 
 class GenerateCommand : public Command {
  public:
@@ -131,11 +137,11 @@ class GenerateCommand : public Command {
                          outputs[0].file.empty() && tokenizer_.has_value();
     const auto generated = stream(**session, *sampler, streams, statistics);
     if (!generated) return fail(generated.error());
-    print_error(fmt::format("{}: prompt {} tokens at {:.1f} tokens/s, {} new at {:.1f} tokens/s\n",
-                            backend.description(), statistics.prompt_tokens,
-                            per_second(statistics.prompt_tokens, statistics.prefill_seconds),
-                            generated->size(),
-                            per_second(statistics.decoded_tokens, statistics.decode_seconds)));
+    print_error(fmt::format(
+        "{}: prompt {} tokens{}, {} new{}\n", backend.description(), statistics.prompt_tokens,
+        at_rate(per_second(statistics.prompt_tokens, statistics.prefill_seconds)),
+        generated->size(),
+        at_rate(per_second(statistics.decoded_tokens, statistics.decode_seconds))));
     if (streams) return ExitCode::kHeld;
     return finish(
         outputs,
@@ -186,9 +192,9 @@ class GenerateCommand : public Command {
                  {"tokens", generated},
                  {"text", nullptr},
                  {"prefill_tokens_per_second",
-                  per_second(statistics.prompt_tokens, statistics.prefill_seconds)},
+                  json_of(per_second(statistics.prompt_tokens, statistics.prefill_seconds))},
                  {"decode_tokens_per_second",
-                  per_second(statistics.decoded_tokens, statistics.decode_seconds)}};
+                  json_of(per_second(statistics.decoded_tokens, statistics.decode_seconds))}};
     if (tokenizer_) {
       if (const Result<std::string> text = tokenizer_->decode(generated)) json["text"] = *text;
     }
