@@ -23,22 +23,6 @@ __device__ inline int piece_at(int p, int u) {
   return kHalfBytes * (u / 8) + 128 * p + 16 * ((u % 8) ^ (p & 7));
 }
 
-// A chunk's keys and values, asynchronously; positions that no token of the block sees as zeros.
-__device__ inline void copy_chunk(const AttentionOperands& operands, const BlockPlace& place,
-                                  int first, std::uint8_t* stage) {
-  constexpr int kSteps = kChunk * kRowPieces / kThreads;
-  const int u = static_cast<int>(threadIdx.x) % kRowPieces;
-#pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
-    const int p = step * (kThreads / kRowPieces) + static_cast<int>(threadIdx.x) / kRowPieces;
-    const bool seen = first + p < place.longest;
-    const std::size_t at = static_cast<std::size_t>(seen ? first + p : 0) * operands.stride +
-                           static_cast<std::size_t>(8 * u);
-    copy_16_or_zeros(stage + piece_at(p, u), place.k + at, seen);
-    copy_16_or_zeros(stage + kTensorBytes + piece_at(p, u), place.v + at, seen);
-  }
-}
-
 // A right operand in shared memory: rows of 128 bytes in groups of 8, swizzled.
 __device__ inline std::uint64_t operand_at(unsigned address) {
   constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
@@ -183,7 +167,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_hopper_kernel(Attention
   // behind its chunk j - 2, whose stage, and all before, may then be written again.
   const auto copy = [&](int chunk) {
     if (chunk * kChunk < place.longest) {
-      copy_chunk(operands, place, chunk * kChunk, shared + chunk % kStages * kStageBytes);
+      copy_chunk<piece_at>(operands, place, chunk * kChunk, shared + chunk % kStages * kStageBytes);
     }
     commit_copies();
   };

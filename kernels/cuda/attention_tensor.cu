@@ -43,22 +43,6 @@ __device__ inline void load_pieces(unsigned address, unsigned* to) {
 // different banks.
 __device__ inline int piece_at(int p, int u) { return 16 * (kRowPieces * p + (u ^ (p & 7))); }
 
-// A chunk's keys and values, asynchronously; positions that no token of the block sees as zeros.
-__device__ inline void copy_chunk(const AttentionOperands& operands, const BlockPlace& place,
-                                  int first, std::uint8_t* stage) {
-  constexpr int kSteps = kChunk * kRowPieces / kThreads;
-  const int u = static_cast<int>(threadIdx.x) % kRowPieces;
-#pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
-    const int p = step * (kThreads / kRowPieces) + static_cast<int>(threadIdx.x) / kRowPieces;
-    const bool seen = first + p < place.longest;
-    const std::size_t at = static_cast<std::size_t>(seen ? first + p : 0) * operands.stride +
-                           static_cast<std::size_t>(8 * u);
-    copy_16_or_zeros(stage + piece_at(p, u), place.k + at, seen);
-    copy_16_or_zeros(stage + kTensorBytes + piece_at(p, u), place.v + at, seen);
-  }
-}
-
 // s[n]: rows x positions 8 n .. 8 n + 7 of the chunk.
 __device__ inline void multiply_keys(const WarpRows& rows, unsigned keys, int lane, float (*s)[4]) {
   // Lanes 8 i ..: of positions 8 (i / 2) .., dimensions 8 (i % 2) ...
@@ -136,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_tensor_kernel(Attention
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
 
-  copy_chunk(operands, place, 0, shared);
+  copy_chunk<piece_at>(operands, place, 0, shared);
   commit_copies();
   WarpRows rows;
   load_queries(operands, place.kv_head, place.first_token + kWarpTokens * warp, lane, rows);
@@ -147,7 +131,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_tensor_kernel(Attention
     wait_for_copies<0>();
     __syncthreads();  // The chunk is there, and all are done with the one before.
     if (first + kChunk < place.longest) {
-      copy_chunk(operands, place, first + kChunk, shared + (stage ^ 1) * kStageBytes);
+      copy_chunk<piece_at>(operands, place, first + kChunk, shared + (stage ^ 1) * kStageBytes);
     }
     commit_copies();
     if (first > last + kWarpTokens - 1) continue;

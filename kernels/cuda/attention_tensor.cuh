@@ -78,6 +78,24 @@ struct BlockPlace {
         longest(before + min(kTokens, operands.num_tokens - first_token)) {}
 };
 
+// A chunk's keys and values, asynchronously; positions that no token of the block sees as zeros.
+// Piece u of position p, 16 bytes, goes to byte kPieceAt(p, u) of the keys, and of the values.
+template <int (*kPieceAt)(int, int)>
+__device__ inline void copy_chunk(const AttentionOperands& operands, const BlockPlace& place,
+                                  int first, std::uint8_t* stage) {
+  constexpr int kSteps = kChunk * kRowPieces / kThreads;
+  const int u = static_cast<int>(threadIdx.x) % kRowPieces;
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const int p = step * (kThreads / kRowPieces) + static_cast<int>(threadIdx.x) / kRowPieces;
+    const bool seen = first + p < place.longest;
+    const std::size_t at = static_cast<std::size_t>(seen ? first + p : 0) * operands.stride +
+                           static_cast<std::size_t>(8 * u);
+    copy_16_or_zeros(stage + kPieceAt(p, u), place.k + at, seen);
+    copy_16_or_zeros(stage + kTensorBytes + kPieceAt(p, u), place.v + at, seen);
+  }
+}
+
 // Launches with the kernel's shape.
 inline void launch_attention(const Stream& stream, void (*kernel)(AttentionOperands),
                              std::size_t shared_bytes, const AttentionShape& shape,
