@@ -133,17 +133,6 @@ __device__ inline void add_values(WarpRows& rows, const unsigned (*high)[4],
 __device__ inline void arrive(unsigned barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-__device__ inline void wait(unsigned barrier, unsigned parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra again;\n"
-      "}\n" ::"r"(barrier),
-      "r"(parity)
-      : "memory");
-}
 
 #endif
 
@@ -187,8 +176,8 @@ __global__ void __launch_bounds__(kThreads, 1) attention_hopper_kernel(Attention
   const int last_of_all = place.before + kWarpTokens * (warp / 4 * 4 + 4) - 1;
 #pragma unroll 1
   for (int chunk = 0; chunk * kChunk < place.longest; ++chunk) {
-    wait(barriers + 8 * static_cast<unsigned>(chunk % kBarriers),
-         static_cast<unsigned>(chunk / kBarriers % 2));
+    wait_for_barrier(barriers + 8 * static_cast<unsigned>(chunk % kBarriers),
+                     static_cast<unsigned>(chunk / kBarriers % 2));
     arrive_for(chunk + 1);
     copy(chunk + 2);
     const int first = chunk * kChunk;

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/numerics.cuh"
+#include "kernels/cuda/shared_memory.cuh"
 
 namespace refute::cuda {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 __device__ inline std::uint8_t* dynamic_shared() {
   extern __shared__ uint4 dynamic[];
   return reinterpret_cast<std::uint8_t*>(dynamic);
-}
-
-__device__ inline unsigned shared_address(const void* at) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(at));
 }
 
 // ((0 + S[0]) + S[1]) + ... of row r of group g.

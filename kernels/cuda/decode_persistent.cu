@@ -216,17 +216,7 @@ class Copies {
   }
   // All threads that read the piece.
   __device__ void wait(int piece, unsigned parity) const {
-#if __CUDA_ARCH__ >= 900
-    asm volatile(
-        "{\n"
-        ".reg .pred done;\n"
-        "again:\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-        "@!done bra again;\n"
-        "}\n" ::"r"(shared_address(barriers_ + piece)),
-        "r"(parity)
-        : "memory");
-#endif
+    wait_for_barrier(shared_address(barriers_ + piece), parity);
   }
 
  private:

@@ -3,14 +3,12 @@
 
 #include "kernels/cuda/numerics.cuh"
 #include "kernels/cuda/prefill_ops.h"
+#include "kernels/cuda/shared_memory.cuh"
 
 namespace refute::cuda {
 namespace {
 
 // Copies from global to shared memory that run beside the thread.
-__device__ inline unsigned shared_address(const void* at) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(at));
-}
 __device__ inline void copy_16(void* to_shared, const void* from_global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to_shared)),
                "l"(from_global));
