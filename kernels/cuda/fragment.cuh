@@ -73,27 +73,22 @@ struct ActivationLane {
   __device__ int first_sum(int b) const { return static_cast<std::int16_t>(sums[b] & 0xffff); }
   __device__ int second_sum(int b) const { return sums[b] >> 16; }
 
-  // q, meta: of the token's row, in global or shared memory. kFresh: in global memory, written by
-  // other blocks of this kernel.
-  template <bool kFresh = false>
+  // q_row, meta_row: of the token, in global or shared memory.
   __device__ void load(const std::int8_t* q_row, const ActivationMeta* meta_row, int s, int p) {
-    const auto read = [](const int4* at) { return kFresh ? __ldcg(at) : *at; };
     const auto* from = reinterpret_cast<const int4*>(q_row + 256 * s + 64 * p);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int4 v = read(from + i);
+      const int4 v = from[i];
       q[4 * i] = v.x;
       q[4 * i + 1] = v.y;
       q[4 * i + 2] = v.z;
       q[4 * i + 3] = v.w;
     }
-    load_scales<kFresh>(meta_row, s, p);
+    load_scales(meta_row, s, p);
   }
   // d and sums alone.
-  template <bool kFresh = false>
   __device__ void load_scales(const ActivationMeta* meta_row, int s, int p) {
-    const auto* const at = reinterpret_cast<const int4*>(meta_row + 8 * s + 2 * p);
-    const int4 meta = kFresh ? __ldcg(at) : *at;
+    const int4 meta = *reinterpret_cast<const int4*>(meta_row + 8 * s + 2 * p);
     d[0] = __int_as_float(meta.x);
     d[1] = __int_as_float(meta.z);
     sums[0] = meta.y;
