@@ -63,6 +63,17 @@ __device__ inline void product_16(unsigned a0, unsigned a1, unsigned b, int star
 // 4 r + (j ^ r / 2): the pieces of one j of all rows lie in different banks.
 __device__ inline int piece_place(int lane) { return lane ^ (lane / 8); }
 
+// A tile of kBytes, whose first kArrays arrays have a piece a lane, by a warp.
+template <int kArrays, int kBytes>
+__device__ inline void copy_tile(const std::uint8_t* tile, std::uint8_t* to, int lane) {
+#pragma unroll
+  for (int h = 0; h < kArrays; ++h) {
+    copy_16(to + 512 * h + 16 * piece_place(lane), tile + 512 * h + 16 * lane);
+  }
+  constexpr int kRest = 512 * kArrays;
+  if (lane < (kBytes - kRest) / 16) copy_16(to + kRest + 16 * lane, tile + kRest + 16 * lane);
+}
+
 template <TensorType kType>
 struct TensorTile;
 
@@ -75,11 +86,7 @@ struct TensorTile<TensorType::kQ4_K> {
   float minimum[2][8];  // dmin * min
 
   __device__ static void copy(const std::uint8_t* tile, std::uint8_t* to, int lane) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      copy_16(to + 512 * h + 16 * piece_place(lane), tile + 512 * h + 16 * lane);
-    }
-    if (lane < 8) copy_16(to + 1024 + 16 * lane, tile + 1024 + 16 * lane);
+    copy_tile<2, kBytes>(tile, to, lane);
   }
 
   // In shared memory [16 rows][d * scale and dmin * min of 8 blocks, and 4 of padding].
@@ -155,11 +162,7 @@ struct TensorTile<TensorType::kQ6_K> {
   float d[2];          // A quarter of it.
 
   __device__ static void copy(const std::uint8_t* tile, std::uint8_t* to, int lane) {
-#pragma unroll
-    for (int h = 0; h < 3; ++h) {
-      copy_16(to + 512 * h + 16 * piece_place(lane), tile + 512 * h + 16 * lane);
-    }
-    if (lane < 9) copy_16(to + 1536 + 16 * lane, tile + 1536 + 16 * lane);
+    copy_tile<3, kBytes>(tile, to, lane);
   }
 
   // Every thread converts its rows' scales: shared memory for them would leave room for two blocks
