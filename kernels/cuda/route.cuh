@@ -67,7 +67,11 @@ __device__ inline void top_k(const float* logits, int num_experts, int k, const 
 // How many of 128 experts rank before expert threadIdx.x / 4, by a whole block of 512 threads, four
 // an expert; the result is in all four. bits [128]: ordered_bits of the logits, those of experts
 // that don't exist below all others, in shared memory, a multiple of 16 bytes, behind a barrier.
-// Logits that are not finite get some rank, too.
+//
+// Ranks of experts that exist are all different: bits are compared as integers, of which equal ones
+// rank by index. So do NaN logits, before all others: ordered_bits adds 0, which leaves one NaN of
+// all, and its bits are the largest. Callers may choose by such ranks, but then report the logit
+// that is not finite (first_not_finite). What an expert gets that doesn't exist means nothing.
 __device__ inline int count_before(const unsigned* bits) {
   // A quarter of the others a thread, four in 16. One in front of e ranks before it when it is as
   // large, one behind it only when it is larger; those of its own 16 once more.
