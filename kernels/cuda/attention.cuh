@@ -1,5 +1,6 @@
 // One head of one token against the cache, by one thread block: shared by the plain attention
-// kernel and the fused one of decoding. Formula and orders of summation: kernels/attention.h.
+// kernel and the fused one of decoding. Formula and orders of summation: kernels/attention.h. And
+// how kernels append to the cache.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,6 +15,13 @@ constexpr int kAttentionChunk = 128;
 constexpr int kAttentionSubChunk = 32;
 constexpr int kScoreLanes = 16;
 constexpr float kLowestScore = -3.402823466e38f;
+
+// Stores an element of a key or value to the cache. All that find one that is not finite write the
+// same.
+__device__ inline void store_cached(std::uint16_t half, DecodeState* state, std::uint16_t* to) {
+  if (!is_finite_half(half)) state->cache_failed = 1;
+  *to = half;
+}
 
 // What a head sees: kv_len rows of keys and of values, `stride` elements apart. The first `stored`
 // of them are in k and v, which are all but perhaps the last: it may have just been computed.

@@ -48,9 +48,8 @@ struct AttentionArguments {
   }
   // The new row of the cache is also kept where this kernel reads it.
   __device__ void store(std::size_t at, std::uint16_t key, std::uint16_t value) const {
-    if (!is_finite_half(key) || !is_finite_half(value)) state->cache_failed = 1;
-    k_cache[at] = key;
-    v_cache[at] = value;
+    store_cached(key, state, k_cache + at);
+    store_cached(value, state, v_cache + at);
   }
 };
 

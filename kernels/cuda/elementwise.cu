@@ -7,6 +7,7 @@
 // Moves: inputs and outputs once, 4 bytes an element; bound by launch latency when decoding.
 // Numerics: float32, every operation rounded as cpu:: rounds it; bitwise equal to it.
 #include "kernels/check.h"
+#include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/numerics.cuh"
 #include "kernels/cuda/ops.h"
@@ -68,10 +69,8 @@ __global__ void append_kernel(const float* x, DecodeState* state, std::size_t si
                               std::size_t columns, std::uint16_t* cache) {
   const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= size) return;
-  const std::uint16_t half = half_bits(x[i]);
-  // All that find one write the same.
-  if (!is_finite_half(half)) state->cache_failed = 1;
-  cache[static_cast<std::size_t>(state->position) * columns + i] = half;
+  store_cached(half_bits(x[i]), state,
+               cache + static_cast<std::size_t>(state->position) * columns + i);
 }
 
 __global__ void swiglu_kernel(const float* gate, const float* up, std::size_t size, float* y) {

@@ -11,6 +11,7 @@
 #include "kernels/cuda/prefill_rows.cuh"
 
 #include "kernels/check.h"
+#include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/prefill_ops.h"
 
@@ -159,12 +160,7 @@ __global__ void __launch_bounds__(kHeadWarps* kWarp)
   }
   const std::size_t to = offset(position);
 #pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    const std::uint16_t half = half_bits(x[j]);
-    // All that find one write the same.
-    if (!is_finite_half(half)) state->cache_failed = 1;
-    cache[to + kWarp * j] = half;
-  }
+  for (int j = 0; j < 4; ++j) store_cached(half_bits(x[j]), state, cache + to + kWarp * j);
 }
 
 // x [num_tokens, columns], weight [num_experts, columns], y [num_tokens, num_experts]; columns a
