@@ -61,16 +61,15 @@ class Prefill {
     const DeviceMatrix* const weights[] = {&layer.q_proj, &layer.k_proj, &layer.v_proj};
     float* const projections[] = {b.q, b.k, b.v};
     tensor_matmuls(context_, weights, norm_, call_.num_tokens, projections);
-    PrefillHeads heads;
-    heads.q = b.q;
-    heads.k = b.k;
-    heads.v = b.v;
-    heads.q_norm = layer.q_norm;
-    heads.k_norm = layer.k_norm;
-    heads.cosines = call_.sequence.cosines;
-    heads.sines = call_.sequence.sines;
-    heads.k_cache = cache.k;
-    heads.v_cache = cache.v;
+    const CallHeads heads{b.q,
+                          b.k,
+                          b.v,
+                          layer.q_norm,
+                          layer.k_norm,
+                          call_.sequence.cosines,
+                          call_.sequence.sines,
+                          cache.k,
+                          cache.v};
     DecodeState* const state = call_.sequence.state;
     prefill_heads(context_, heads_, heads, call_.num_tokens, config_.rms_norm_eps, state);
     const auto attend =

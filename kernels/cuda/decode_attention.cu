@@ -22,25 +22,16 @@
 namespace refute::cuda {
 namespace {
 
-struct AttentionArguments {
-  const float* q;
-  const float* k;
-  const float* v;
-  const float* q_norm;
-  const float* k_norm;
-  const float* cosines;  // [positions, head_dim / 2]
-  const float* sines;
-  float epsilon;
-  DecodeState* state;
-  std::uint16_t* k_cache;
-  std::uint16_t* v_cache;
-  Partials partials;
-  std::int8_t* out_q;
-  ActivationMeta* out_meta;
-  std::size_t stride;  // Of the cache.
-  int group_size;
-  int head_dim;
-  float scale;
+struct AttentionArguments : CallHeads {
+  float epsilon = 0.0f;
+  DecodeState* state = nullptr;
+  Partials partials = {};
+  std::int8_t* out_q = nullptr;
+  ActivationMeta* out_meta = nullptr;
+  std::size_t stride = 0;  // Of the cache.
+  int group_size = 0;
+  int head_dim = 0;
+  float scale = 0.0f;
 
   __device__ void norm_and_rope_at(int position, const float* weight, float* x) const {
     const std::size_t row = static_cast<std::size_t>(position * (head_dim / 2));
@@ -210,18 +201,10 @@ std::size_t attention_scratch(const AttentionShape& shape, std::size_t capacity)
 void decode_attention(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
                       const LayerCache& cache, const DecodeBuffers& buffers) {
   const AttentionShape& heads = shape.heads;
-  AttentionArguments a{};
-  a.q = buffers.q;
-  a.k = buffers.k;
-  a.v = buffers.v;
-  a.q_norm = layer.q_norm;
-  a.k_norm = layer.k_norm;
-  a.cosines = buffers.cosines;
-  a.sines = buffers.sines;
+  AttentionArguments a{{buffers.q, buffers.k, buffers.v, layer.q_norm, layer.k_norm,
+                        buffers.cosines, buffers.sines, cache.k, cache.v}};
   a.epsilon = shape.rms_norm_eps;
   a.state = buffers.state;
-  a.k_cache = cache.k;
-  a.v_cache = cache.v;
   a.out_q = buffers.heads.q;
   a.out_meta = buffers.heads.meta;
   a.stride = heads.key_value_size();

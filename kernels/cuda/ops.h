@@ -80,6 +80,20 @@ struct DecodeState {
   std::uint64_t router_error = kNoError;
 };
 
+// The heads of a call's tokens behind their projections and before their norms, and where their
+// keys and values go.
+struct CallHeads {
+  float* q = nullptr;        // [num_tokens, query_size]
+  const float* k = nullptr;  // [num_tokens, key_value_size]
+  const float* v = nullptr;
+  const float* q_norm = nullptr;  // [head_dim]
+  const float* k_norm = nullptr;
+  const float* cosines = nullptr;  // [positions, head_dim / 2]
+  const float* sines = nullptr;
+  std::uint16_t* k_cache = nullptr;  // [positions, key_value_size]
+  std::uint16_t* v_cache = nullptr;
+};
+
 // y[t] = the row tokens[t] of embed_tokens   y [num_tokens, columns]
 void embed(const Stream& stream, const DeviceMatrix& embed_tokens, const std::int32_t* tokens,
            std::size_t num_tokens, float* y);

@@ -91,21 +91,9 @@ void prefill_norm(const Stream& stream, float* hidden, const NormInput& input, c
                   std::size_t num_rows, std::size_t size, float epsilon, float* norm,
                   const TensorActivations& quantized);
 
-// The heads of a call behind their projections: q normed and turned, in place; k the same, and v,
-// appended to the cache from state->position on.
-struct PrefillHeads {
-  float* q = nullptr;        // [num_tokens, query_size]
-  const float* k = nullptr;  // [num_tokens, key_value_size]
-  const float* v = nullptr;
-  const float* q_norm = nullptr;  // [head_dim]
-  const float* k_norm = nullptr;
-  const float* cosines = nullptr;  // [positions, head_dim / 2]
-  const float* sines = nullptr;
-  std::uint16_t* k_cache = nullptr;  // [positions, key_value_size]
-  std::uint16_t* v_cache = nullptr;
-};
+// q normed and turned, in place; k the same, and v, appended to the cache from state->position on.
 bool has_prefill_heads(const AttentionShape& shape);
-void prefill_heads(const Stream& stream, const AttentionShape& shape, const PrefillHeads& heads,
+void prefill_heads(const Stream& stream, const AttentionShape& shape, const CallHeads& heads,
                    std::size_t num_tokens, float epsilon, DecodeState* state);
 
 // Attention, to y and quantized. Shapes: head_dim 128, 8 query heads a key-value head; on devices

@@ -99,7 +99,7 @@ constexpr int kHeadWarps = 8;
 
 // A warp a head of a token: of q, then of k, then of v. q in place, k and v to the cache.
 __global__ void __launch_bounds__(kHeadWarps* kWarp)
-    heads_kernel(PrefillHeads heads, int num_tokens, int num_heads, int num_kv_heads, float epsilon,
+    heads_kernel(CallHeads heads, int num_tokens, int num_heads, int num_kv_heads, float epsilon,
                  DecodeState* state) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int per_token = num_heads + 2 * num_kv_heads;
@@ -322,7 +322,7 @@ void tensor_quantize(const Stream& stream, const float* x, std::size_t rows, std
 
 bool has_prefill_heads(const AttentionShape& shape) { return shape.head_dim == kHeadDim; }
 
-void prefill_heads(const Stream& stream, const AttentionShape& shape, const PrefillHeads& heads,
+void prefill_heads(const Stream& stream, const AttentionShape& shape, const CallHeads& heads,
                    std::size_t num_tokens, float epsilon, DecodeState* state) {
   CHECK(has_prefill_heads(shape));
   const std::size_t items =

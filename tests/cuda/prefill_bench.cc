@@ -504,16 +504,9 @@ void rows(Bench& bench, std::size_t num_tokens) {
                   caches[0].data());
   append_to_cache(bench.context, v.data(), state.data(), num_tokens, shape.key_value_size(),
                   caches[1].data());
-  PrefillHeads heads;
-  heads.q = q.data();
-  heads.k = k.data();
-  heads.v = v.data();
-  heads.q_norm = gains.data();
-  heads.k_norm = gains.data() + 128;
-  heads.cosines = cosines.data();
-  heads.sines = sines.data();
-  heads.k_cache = caches[2].data();
-  heads.v_cache = caches[3].data();
+  const CallHeads heads{q.data(),     k.data(),           v.data(),
+                        gains.data(), gains.data() + 128, cosines.data(),
+                        sines.data(), caches[2].data(),   caches[3].data()};
   prefill_heads(bench.context, shape, heads, num_tokens, 1e-6f, state.data());
   expect_same(bench, "heads: q", q.data(), q_plain.data(), q.size());
   expect_same(bench, "heads: k", caches[2].data(), caches[0].data(), cache_size);
