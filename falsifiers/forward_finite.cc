@@ -9,11 +9,11 @@
 // Source: acceptance AC_GPU_MOE_004; a public engine's NaN at layer 6 and its residual growing 40x.
 #include "falsifiers/forward_finite.h"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string>
 
+#include "falsifiers/metrics.h"
 #include "falsifiers/oracle_pack.h"
 #include "falsifiers/parity.h"
 #include "falsifiers/traced_run.h"
@@ -57,8 +57,7 @@ Verdict falsify_forward_finite(const Subject& subject, const Criterion& criterio
   }
   if (!require_complete(config, *run, &judge)) return judge.verdict();
   for (const TraceSite site : forward_order(config)) {
-    const auto values = run->trace.at(site).values.flat();
-    const auto count = std::ranges::count_if(values, [](double x) { return !std::isfinite(x); });
+    const std::size_t count = count_non_finite(run->trace.at(site).values.view());
     const bool held = judge.measure("non_finite", static_cast<double>(count), site.name());
     judge.count_case(!held);
   }

@@ -196,6 +196,11 @@ Result<std::size_t> count_differing_bits(MatrixView<const double> a, MatrixView<
   return differing;
 }
 
+std::size_t count_non_finite(MatrixView<const double> values) {
+  const auto bad = [](double value) { return !std::isfinite(value); };
+  return static_cast<std::size_t>(std::ranges::count_if(values.flat(), bad));
+}
+
 Result<std::vector<double>> softmax_kl_per_row(MatrixView<const double> reference,
                                                MatrixView<const double> candidate) {
   if (auto ok = check_comparable("softmax_kl_per_row", reference, candidate); !ok) {

@@ -37,6 +37,9 @@ Result<Comparison> compare(MatrixView<const double> reference, MatrixView<const 
 // shape.
 Result<std::size_t> count_differing_bits(MatrixView<const double> a, MatrixView<const double> b);
 
+// Number of elements that are NaN or Inf.
+std::size_t count_non_finite(MatrixView<const double> values);
+
 // Kullback-Leibler divergence of softmax(candidate) from softmax(reference), in nats, per row.
 Result<std::vector<double>> softmax_kl_per_row(MatrixView<const double> reference,
                                                MatrixView<const double> candidate);

@@ -1,9 +1,9 @@
 #include "falsifiers/synthetic_run.h"
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 #include <utility>
+
+#include "falsifiers/metrics.h"
 
 namespace refute {
 
@@ -30,8 +30,7 @@ void measure_non_finite(const Config& config, const TraceTensors& trace, std::st
   for (const TraceSite site : forward_order(config)) {
     const auto found = trace.find(site);
     if (found == trace.end()) continue;
-    const auto values = found->second.values.flat();
-    const auto count = std::ranges::count_if(values, [](double x) { return !std::isfinite(x); });
+    const std::size_t count = count_non_finite(found->second.values.view());
     property_case.measure(metric, static_cast<double>(count), site.name());
   }
 }

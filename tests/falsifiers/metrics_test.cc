@@ -123,6 +123,11 @@ TEST(Compare, RefusesAReferenceBelowTheFloor) {
   EXPECT_TRUE(compare(tiny.view(), zeros.view(), 1e-4));
 }
 
+TEST(CountNonFinite, CountsNanAndBothInfinities) {
+  EXPECT_EQ(count_non_finite(matrix(2, 3, {kNan, 1.0, kInf, -kInf, 0.0, 1e308}).view()), 3u);
+  EXPECT_EQ(count_non_finite(Matrix<double>().view()), 0u);
+}
+
 TEST(CountDifferingBits, CountsElementsAndTellsZerosApart) {
   const auto a = matrix(1, 4, {0.0, 1.0, kNan, 2.0});
   const auto b = matrix(1, 4, {-0.0, 1.0, kNan, 2.0000000000000004});
