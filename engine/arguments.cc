@@ -145,9 +145,9 @@ Result<void> check_matvec(std::string_view function, const WeightView& weight, s
   return check_size(function, "y", weight.rows, y_size);
 }
 
-Result<void> check_typed_matvec(std::string_view function, TensorType type,
-                                std::size_t weight_bytes, std::size_t rows, std::size_t columns,
-                                std::size_t x_size, std::size_t y_size) {
+Result<WeightView> check_typed_matvec(std::string_view function, TensorType type,
+                                      std::span<const std::byte> weight, std::size_t rows,
+                                      std::size_t columns, std::size_t x_size, std::size_t y_size) {
   const TensorTypeInfo& info = tensor_type_info(type);
   if (rows == 0 || columns == 0) {
     return invalid_shape(function, "shape", "at least one row and column", text({rows, columns}));
@@ -158,14 +158,15 @@ Result<void> check_typed_matvec(std::string_view function, TensorType type,
   }
   // Division, not multiplication: rows * row_bytes must not wrap.
   const std::size_t bytes_per_row = row_bytes(type, columns);
-  if (weight_bytes % bytes_per_row != 0 || weight_bytes / bytes_per_row != rows) {
+  if (weight.size() % bytes_per_row != 0 || weight.size() / bytes_per_row != rows) {
     return invalid_shape(
         function, "weight",
         std::to_string(rows) + " rows of " + std::to_string(bytes_per_row) + " bytes",
-        std::to_string(weight_bytes) + " bytes");
+        std::to_string(weight.size()) + " bytes");
   }
-  if (auto ok = check_size(function, "x", columns, x_size); !ok) return ok;
-  return check_size(function, "y", rows, y_size);
+  if (auto ok = check_size(function, "x", columns, x_size); !ok) return ok.error();
+  if (auto ok = check_size(function, "y", rows, y_size); !ok) return ok.error();
+  return WeightView{type, rows, columns, weight.data()};
 }
 
 Result<void> check_expert_swiglu(const WeightView& gate_proj, const WeightView& up_proj,

@@ -24,10 +24,10 @@ struct MatrixShape {
 // Each returns the first violated condition, where naming `function` and the argument.
 Result<void> check_matvec(std::string_view function, const WeightView& weight, std::size_t x_size,
                           std::size_t y_size);
-// Bytes of `type` without a view, for q4k_matvec and q6k_gemv.
-Result<void> check_typed_matvec(std::string_view function, TensorType type,
-                                std::size_t weight_bytes, std::size_t rows, std::size_t columns,
-                                std::size_t x_size, std::size_t y_size);
+// A view of the bytes of q4k_matvec and q6k_gemv, which are of `type`.
+Result<WeightView> check_typed_matvec(std::string_view function, TensorType type,
+                                      std::span<const std::byte> weight, std::size_t rows,
+                                      std::size_t columns, std::size_t x_size, std::size_t y_size);
 Result<void> check_expert_swiglu(const WeightView& gate_proj, const WeightView& up_proj,
                                  const WeightView& down_proj, std::size_t x_size,
                                  std::size_t y_size);

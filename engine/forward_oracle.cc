@@ -163,22 +163,18 @@ Result<void> matvec(ActivationScheme scheme, const WeightView& weight, std::span
 Result<void> q4k_matvec(ActivationScheme scheme, std::span<const std::byte> weight,
                         std::size_t rows, std::size_t columns, std::span<const double> x,
                         std::span<double> y) {
-  if (auto ok = check_typed_matvec("q4k_matvec", TensorType::kQ4_K, weight.size(), rows, columns,
-                                   x.size(), y.size());
-      !ok) {
-    return ok;
-  }
-  return matvec(scheme, {TensorType::kQ4_K, rows, columns, weight.data()}, x, y);
+  const auto view = check_typed_matvec("q4k_matvec", TensorType::kQ4_K, weight, rows, columns,
+                                       x.size(), y.size());
+  if (!view) return view.error();
+  return matvec(scheme, *view, x, y);
 }
 
 Result<void> q6k_gemv(ActivationScheme scheme, std::span<const std::byte> weight, std::size_t rows,
                       std::size_t columns, std::span<const double> x, std::span<double> y) {
-  if (auto ok = check_typed_matvec("q6k_gemv", TensorType::kQ6_K, weight.size(), rows, columns,
-                                   x.size(), y.size());
-      !ok) {
-    return ok;
-  }
-  return matvec(scheme, {TensorType::kQ6_K, rows, columns, weight.data()}, x, y);
+  const auto view =
+      check_typed_matvec("q6k_gemv", TensorType::kQ6_K, weight, rows, columns, x.size(), y.size());
+  if (!view) return view.error();
+  return matvec(scheme, *view, x, y);
 }
 
 Result<void> expert_swiglu(ActivationScheme scheme, const WeightView& gate_proj,
