@@ -9,41 +9,17 @@
 #include "engine/backend.h"
 #include "engine/cpu_weights.h"
 #include "engine/faulty/experts.h"
-#include "engine/faulty/layer.h"
+#include "engine/float_arguments.h"
 #include "kernels/attention.h"
 #include "kernels/combine.h"
 #include "kernels/cpu/read_bandwidth.h"
 #include "kernels/embed.h"
-#include "kernels/quant/half.h"
 #include "kernels/rms_norm.h"
 #include "kernels/route.h"
 #include "kernels/swiglu.h"
 
 namespace refute {
 namespace {
-
-Matrix<float> to_float(MatrixView<const double> x) {
-  Matrix<float> y(x.rows, x.columns);
-  std::ranges::transform(x.flat(), y.data(),
-                         [](double value) { return static_cast<float>(value); });
-  return y;
-}
-
-Matrix<double> to_double(const Matrix<float>& x) {
-  auto y = Matrix<double>::uninitialized(x.rows(), x.columns());
-  std::ranges::copy(x.flat(), y.data());
-  return y;
-}
-
-Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
-  Matrix<std::uint16_t> y(x.rows, x.columns);
-  std::ranges::transform(x.flat(), y.data(), [](double value) {
-    auto rounded = static_cast<float>(value);
-    if constexpr (kFaultSites) rounded = faulty::wrapped_half(rounded);
-    return half_from_float(rounded);
-  });
-  return y;
-}
 
 // Packed weights of a model and how many sessions use them.
 struct Resident {
@@ -300,19 +276,6 @@ class CpuBackend : public Backend {
   }
 
  private:
-  // Calls a float32 function on float64 arguments; y stays as it is on an error.
-  template <typename Function>
-  Result<void> with_floats(std::span<const double> x, std::span<double> y,
-                           const Function& function) const {
-    std::vector<float> input(x.size());
-    std::ranges::transform(x, input.begin(),
-                           [](double value) { return static_cast<float>(value); });
-    std::vector<float> output(y.size());
-    Result<void> ok = function(std::span<const float>(input), std::span<float>(output));
-    if (ok) std::ranges::copy(output, y.begin());
-    return ok;
-  }
-
   cpu::Context context_;
   PackProgress progress_;
   mutable Residents residents_;

@@ -14,43 +14,25 @@
 #include "engine/cuda_weights.h"
 #include "engine/faulty/device.h"
 #include "engine/faulty/experts.h"
-#include "engine/faulty/layer.h"
+#include "engine/float_arguments.h"
 #include "engine/forward_cuda.h"
 #include "kernels/faults.h"
-#include "kernels/quant/half.h"
 
 namespace refute {
 namespace {
-
-Matrix<float> to_float(MatrixView<const double> x) {
-  Matrix<float> y(x.rows, x.columns);
-  std::ranges::transform(x.flat(), y.data(),
-                         [](double value) { return static_cast<float>(value); });
-  return y;
-}
-
-Matrix<double> to_double(const Matrix<float>& x) {
-  return {x.rows(), x.columns(), {x.flat().begin(), x.flat().end()}};
-}
 
 Result<Matrix<double>> to_double(Result<Matrix<float>> x) {
   if (!x) return x.error();
   return to_double(*x);
 }
 
-Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
-  Matrix<std::uint16_t> y(x.rows, x.columns);
-  const auto convert = [&] {
-    std::ranges::transform(x.flat(), y.data(), [](double value) {
-      auto rounded = static_cast<float>(value);
-      if constexpr (kFaultSites) rounded = faulty::wrapped_half(rounded);
-      return half_from_float(rounded);
-    });
-  };
+// to_half, whose fault sites are the CPU's, as CUDA's.
+Matrix<std::uint16_t> to_cuda_half(MatrixView<const double> x) {
+  Matrix<std::uint16_t> y;
   if constexpr (kFaultSites) {
-    faulty::in_place_of_cpu(convert);
+    faulty::in_place_of_cpu([&] { y = to_half(x); });
   } else {
-    convert();
+    y = to_half(x);
   }
   return y;
 }
@@ -245,8 +227,8 @@ class CudaBackend : public Backend {
                                    std::size_t first_position) const override {
     auto ok = check_attention(shape, shape_of(q), shape_of(k), shape_of(v), first_position);
     if (!ok) return ok.error();
-    return to_double(
-        cuda::attention_host(context_, shape, to_float(q), to_half(k), to_half(v), first_position));
+    return to_double(cuda::attention_host(context_, shape, to_float(q), to_cuda_half(k),
+                                          to_cuda_half(v), first_position));
   }
 
   Result<Routing<double>> route(MatrixView<const double> logits, std::size_t num_experts_per_tok,
@@ -319,19 +301,6 @@ class CudaBackend : public Backend {
   }
 
  private:
-  // Calls a float32 function on float64 arguments; y stays as it is on an error.
-  template <typename Function>
-  Result<void> with_floats(std::span<const double> x, std::span<double> y,
-                           const Function& function) const {
-    std::vector<float> input(x.size());
-    std::ranges::transform(x, input.begin(),
-                           [](double value) { return static_cast<float>(value); });
-    std::vector<float> output(y.size());
-    Result<void> ok = function(std::span<const float>(input), std::span<float>(output));
-    if (ok) std::ranges::copy(output, y.begin());
-    return ok;
-  }
-
   cuda::Context context_;
   CudaOptions options_;
   // Before the context goes. Changed by open_session, which is const: what is resident is no part
