@@ -94,7 +94,7 @@ Result<TracedRun> run_traced(Session& session, std::span<const std::int32_t> tok
   CHECK(!tokens.empty());
   TraceRecorder recorder;
   const ForwardOptions forward{.logit_rows = LogitRows::kAll,
-                               .trace = &recorder,
+                               .trace = options.sink != nullptr ? options.sink : &recorder,
                                .forced_routes = options.forced_routes,
                                .executed = nullptr};
   const std::size_t chunk = options.chunk == 0 ? tokens.size() : options.chunk;
@@ -106,7 +106,7 @@ Result<TracedRun> run_traced(Session& session, std::span<const std::int32_t> tok
       if (options.up_to_error != nullptr) *options.up_to_error = recorder.tensors();
       return logits.error();
     }
-    run.logits = appended(std::move(run.logits), *logits);
+    if (options.sink == nullptr) run.logits = appended(std::move(run.logits), *logits);
   }
   run.trace = recorder.tensors();
   return run;

@@ -44,6 +44,8 @@ struct TracedRunOptions {
   const ForcedRoutes* forced_routes = nullptr;
   // Gets what was recorded up to an error, when the run gives one.
   TraceTensors* up_to_error = nullptr;
+  // Gets what is recorded, in place of the run, whose logits and trace stay empty.
+  TraceSink* sink = nullptr;
 };
 
 // Appends `tokens` to a sequence and records everything. Precondition: tokens is not empty.

@@ -40,22 +40,15 @@ std::string text_of(const Matrix<double>& values) {
 Result<TraceFile> record_run(const Backend& backend, const Model& model,
                              const TraceSelection& selection, const RecordingRequest& request,
                              TraceOrigin origin) {
-  const std::span<const std::int32_t> tokens = request.tokens;
-  auto session = backend.open_session(model, tokens.size());
-  if (!session) return session.error();
   SelectingSink sink(selection);
-  const ForwardOptions options{.logit_rows = LogitRows::kAll,
-                               .trace = &sink,
+  const auto run = run_traced(backend, model, request.tokens,
+                              {.chunk = request.chunk,
                                .forced_routes = request.forced_routes,
-                               .executed = nullptr};
-  const std::size_t chunk = request.chunk == 0 ? tokens.size() : request.chunk;
-  for (std::size_t begin = 0; begin < tokens.size(); begin += chunk) {
-    const std::size_t count = std::min(chunk, tokens.size() - begin);
-    const auto logits = (*session)->forward(tokens.subspan(begin, count), options);
-    if (logits) continue;
-    if (sink.tensors().empty()) return logits.error();
-    origin.error = logits.error().message();
-    break;
+                               .up_to_error = nullptr,
+                               .sink = &sink});
+  if (!run) {
+    if (sink.tensors().empty()) return run.error();
+    origin.error = run.error().message();
   }
   if (sink.tensors().empty()) {
     return Error{ErrorKind::kVacuous, "trace", "a trace point that is recorded",
