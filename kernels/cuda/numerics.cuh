@@ -153,8 +153,11 @@ __device__ inline int quantize_quad(const float x[4], ActivationMeta* meta) {
           rounded[3].is_certain)) {
 #pragma unroll 1
       for (int j = 0; j < 4; ++j) {
-        const float shifted =
-            Rounded::divided(j == 0 ? x[0] : j == 1 ? x[1] : j == 2 ? x[2] : x[3], d);
+        const float shifted = Rounded::divided(j == 0   ? x[0]
+                                               : j == 1 ? x[1]
+                                               : j == 2 ? x[2]
+                                                        : x[3],
+                                               d);
 #pragma unroll
         for (int n = 0; n < 4; ++n) {  // By constant numbers, so that they stay in registers.
           if (n == j) rounded[n].shifted = shifted;
