@@ -39,7 +39,8 @@ ReadAhead::~ReadAhead() {
 }
 
 void ReadAhead::wait_for(const std::byte* end) {
-  const auto bytes = static_cast<std::size_t>(end - mapped_.data());
+  // What lies outside is never read, so nobody may wait for it.
+  const auto bytes = std::min(static_cast<std::size_t>(end - mapped_.data()), mapped_.size());
   std::size_t wanted = wanted_.load();
   while (wanted < bytes && !wanted_.compare_exchange_weak(wanted, bytes)) {
   }

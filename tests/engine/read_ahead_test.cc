@@ -43,6 +43,14 @@ TEST(ReadAhead, EndsThoughNobodyWaited) {
   ReadAhead ahead(file.bytes());
 }
 
+TEST(ReadAhead, WaitsForNothingBehindTheEnd) {
+  for (const std::size_t bytes : {std::size_t{5000}, kLarge}) {
+    const MappedFile file = mapped(bytes);
+    ReadAhead ahead(file.bytes());
+    ahead.wait_for(file.bytes().data() + bytes + 1);
+  }
+}
+
 TEST(ReadAhead, LetsGoWhereThereIsNothingToRead) {
   const MappedFile file = mapped(4096);
   // No pages of the file lie behind its end: asking for them fails.
