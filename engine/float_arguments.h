@@ -7,10 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/faulty/layer.h"
-#include "kernels/faults.h"
 #include "kernels/matrix.h"
-#include "kernels/quant/half.h"
 #include "kernels/result.h"
 
 namespace refute {
@@ -29,15 +26,7 @@ inline Matrix<double> to_double(const Matrix<float>& x) {
 }
 
 // float16 bit patterns, as a cache holds them.
-inline Matrix<std::uint16_t> to_half(MatrixView<const double> x) {
-  Matrix<std::uint16_t> y(x.rows, x.columns);
-  std::ranges::transform(x.flat(), y.data(), [](double value) {
-    auto rounded = static_cast<float>(value);
-    if constexpr (kFaultSites) rounded = faulty::wrapped_half(rounded);
-    return half_from_float(rounded);
-  });
-  return y;
-}
+Matrix<std::uint16_t> to_half(MatrixView<const double> x);
 
 // Calls a float32 function on float64 arguments; y stays as it is on an error.
 template <typename Function>
