@@ -50,7 +50,8 @@ constexpr int kRowsEach = 8 * kOutGroups;  // Of hidden, whose block has those o
 static_assert(kOutGroups == kDownGroups);
 constexpr int kUnitGroups = 4;  // A unit of gate_up: 32 rows of one expert's gate_proj and up_proj.
 constexpr int kHalfGroups = 2;  // Half of one.
-constexpr int kPairUnits = 3;   // Of two blocks: one each, and half of the third.
+static_assert(kOutGroups == 2 && kHalfGroups == 2);  // A pair of tiles.
+constexpr int kPairUnits = 3;  // Of two blocks: one each, and half of the third.
 constexpr int kMaxRanks = 8;
 constexpr int kMaxExperts = 128;
 constexpr int kMaxSums = 768;
@@ -223,35 +224,27 @@ class Copies {
   std::uint64_t* barriers_;
 };
 
-// sums[n * sum_stride + r] = S[s] of the 8 rows of each of `count` <= 2 kPairs tiles, which are
-// `stride` bytes apart. What one pair waits for hides behind the other.
-template <TensorType kType, int kPairs>
+// sums[n * sum_stride + r] = S[s] of the 8 rows of each of the first two of `count` tiles, which
+// are `stride` bytes apart.
+template <TensorType kType>
 __device__ inline void typed_products(const std::uint8_t* tile, unsigned stride, int count,
                                       const TokenLane& x, float* sums, int sum_stride) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  RowPair u[kPairs];
+  // A tile past the end is the first one once more: no branch between the loads.
+  Fragment<kType> pair[2];
 #pragma unroll
-  for (int n = 0; n < kPairs; ++n) {
-    // Tiles past the end are the last one once more: no branch between the loads.
-    Fragment<kType> pair[2];
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      pair[j].template load<FromShared>(
-          tile + static_cast<unsigned>(min(2 * n + j, count - 1)) * stride, lane);
-    }
-    u[n] = pair_dots<kType>(pair[0], pair[1], x, lane);
+  for (int j = 0; j < 2; ++j) {
+    pair[j].template load<FromShared>(tile + static_cast<unsigned>(min(j, count - 1)) * stride,
+                                      lane);
   }
-#pragma unroll
-  for (int n = 0; n < kPairs; ++n) {
-    const float first = super_block_sum(u[n].first);
-    const float second = super_block_sum(u[n].second);
-    if (lane % 4 != 0) continue;
-    float* const to = sums + 2 * n * sum_stride + lane / 4;
-    if (2 * n < count) to[0] = first;
-    if (2 * n + 1 < count) to[sum_stride] = second;
-  }
+  const RowPair u = pair_dots<kType>(pair[0], pair[1], x, lane);
+  const float first = super_block_sum(u.first);
+  const float second = super_block_sum(u.second);
+  if (lane % 4 != 0) return;
+  float* const to = sums + lane / 4;
+  if (count > 0) to[0] = first;
+  if (count > 1) to[sum_stride] = second;
 }
-template <int kPairs>
 __device__ inline void products(PersistentShared& shared, TensorType type, unsigned tile,
                                 unsigned stride, int count, int s, int sum, int sum_stride) {
   if (count <= 0) return;
@@ -260,9 +253,9 @@ __device__ inline void products(PersistentShared& shared, TensorType type, unsig
   const std::uint8_t* const first = shared.tiles + tile;
   float* const sums = shared.sums + sum;
   if (type == TensorType::kQ4_K) {
-    typed_products<TensorType::kQ4_K, kPairs>(first, stride, count, x, sums, sum_stride);
+    typed_products<TensorType::kQ4_K>(first, stride, count, x, sums, sum_stride);
   } else {
-    typed_products<TensorType::kQ6_K, kPairs>(first, stride, count, x, sums, sum_stride);
+    typed_products<TensorType::kQ6_K>(first, stride, count, x, sums, sum_stride);
   }
 }
 
@@ -484,10 +477,10 @@ class Block {
     const int end = begin + min(half, qkv_count() - begin);
 #pragma unroll 1
     for (int g = begin; g < end; g += 2) {
-      products<1>(shared, matrix.type,
-                  static_cast<unsigned>(g) * matrix.group_bytes +
-                      static_cast<unsigned>(s) * matrix.tile_bytes,
-                  matrix.group_bytes, end - g, s, (g * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
+      products(shared, matrix.type,
+               static_cast<unsigned>(g) * matrix.group_bytes +
+                   static_cast<unsigned>(s) * matrix.tile_bytes,
+               matrix.group_bytes, end - g, s, (g * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
     }
     __syncthreads();
     if (i < 8 * qkv_count()) {
@@ -712,9 +705,8 @@ class Block {
 #pragma unroll 1
     for (int s = warp; s < super_blocks; s += kWarps) {
       take_heads(s);
-      products<kOutGroups / 2>(shared, matrix.type,
-                               a.plan.out + static_cast<unsigned>(s) * matrix.tile_bytes,
-                               matrix.group_bytes, row_groups(), s, s * 8, 8 * super_blocks);
+      products(shared, matrix.type, a.plan.out + static_cast<unsigned>(s) * matrix.tile_bytes,
+               matrix.group_bytes, row_groups(), s, s * 8, 8 * super_blocks);
     }
     __syncthreads();
     if (i < 8 * row_groups()) {
@@ -847,9 +839,9 @@ class Block {
     float half = 0.0f;
     if (has_third()) {
       copies.wait(kHalfPiece + m, parity);
-      products<kHalfGroups / 2>(
-          shared, matrix.type, unit_tiles(true, m) + static_cast<unsigned>(s) * matrix.tile_bytes,
-          matrix.group_bytes, kHalfGroups, s, m * kHalfSums + s * 8, 8 * kSuperBlocks);
+      products(shared, matrix.type,
+               unit_tiles(true, m) + static_cast<unsigned>(s) * matrix.tile_bytes,
+               matrix.group_bytes, kHalfGroups, s, m * kHalfSums + s * 8, 8 * kSuperBlocks);
       __syncthreads();
       start_down();
       if (warp == 0 && lane < 8 * kHalfGroups) {
@@ -863,11 +855,11 @@ class Block {
       copies.wait(kUnitPiece + m, parity);
 #pragma unroll 1
       for (int g = 0; g < kUnitGroups; g += 2) {
-        products<1>(shared, matrix.type,
-                    unit_tiles(false, m) + static_cast<unsigned>(g) * matrix.group_bytes +
-                        static_cast<unsigned>(s) * matrix.tile_bytes,
-                    matrix.group_bytes, 2, s,
-                    kFirstUnitSum + m * kUnitSums + (g * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
+        products(shared, matrix.type,
+                 unit_tiles(false, m) + static_cast<unsigned>(g) * matrix.group_bytes +
+                     static_cast<unsigned>(s) * matrix.tile_bytes,
+                 matrix.group_bytes, 2, s,
+                 kFirstUnitSum + m * kUnitSums + (g * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
       }
       __syncthreads();
       if (warp == 1) {
@@ -915,9 +907,9 @@ class Block {
 #pragma unroll 1
       for (int s = warp / kMaxRanks; s < super_blocks; s += kWarps / kMaxRanks) {
         const int n = rank * super_blocks + s;
-        products<1>(shared, matrix.type,
-                    a.plan.down + down_tile(rank, 0) + static_cast<unsigned>(s) * matrix.tile_bytes,
-                    matrix.group_bytes, row_groups(), n, n * 8, kMaxRanks * super_blocks * 8);
+        products(shared, matrix.type,
+                 a.plan.down + down_tile(rank, 0) + static_cast<unsigned>(s) * matrix.tile_bytes,
+                 matrix.group_bytes, row_groups(), n, n * 8, kMaxRanks * super_blocks * 8);
       }
     }
     __syncthreads();
