@@ -458,22 +458,27 @@ class CudaOneKernel : public CudaSequence {
   }
   bool is_open() const { return sequence_ != nullptr && sequence_->is_persistent(); }
 
+  // The token behind the first t: a replay, then the fused kernels, whose logits are `fused`.
+  void expect_same_bits(std::size_t t, std::int32_t token, Matrix<float>& fused) {
+    sequence_->rollback(t);
+    sequence_->poison_unused();
+    const auto replayed = sequence_->forward({&token, 1}, {});
+    ASSERT_TRUE(replayed) << replayed.error().message();
+    sequence_->rollback(t);
+    sequence_->poison_unused();
+    auto again = sequence_->decode_without_graph(token);
+    ASSERT_TRUE(again) << again.error().message();
+    ASSERT_EQ(std::memcmp(replayed->data(), again->data(), again->size() * sizeof(float)), 0) << t;
+    fused = *std::move(again);
+  }
+
   void expect_same_bits(std::size_t capacity, const std::vector<std::size_t>& positions) {
     open(capacity);
     if (!is_open()) return;
     ASSERT_TRUE(sequence_->decode_greedy(1, capacity - 1));
+    Matrix<float> fused;
     for (const std::size_t t : positions) {
-      const auto token = static_cast<std::int32_t>(7919 * t % model_->config().vocab_size);
-      sequence_->rollback(t);
-      sequence_->poison_unused();
-      const auto replayed = sequence_->forward({&token, 1}, {});
-      ASSERT_TRUE(replayed) << replayed.error().message();
-      sequence_->rollback(t);
-      sequence_->poison_unused();
-      const auto fused = sequence_->decode_without_graph(token);
-      ASSERT_TRUE(fused);
-      EXPECT_EQ(std::memcmp(replayed->data(), fused->data(), fused->size() * sizeof(float)), 0)
-          << t;
+      expect_same_bits(t, static_cast<std::int32_t>(7919 * t % model_->config().vocab_size), fused);
     }
   }
 
@@ -500,17 +505,10 @@ TEST_F(CudaOneKernel, GivesTheirBitsForEveryTokenOfALongReplay) {
   std::int32_t token = 1;
   const auto likeliest = sequence_->decode_greedy(token, kTokens);
   ASSERT_TRUE(likeliest);
-  sequence_->rollback(0);
-  sequence_->poison_unused();
+  Matrix<float> fused;
   for (std::size_t t = 0; t < kTokens; ++t) {
-    const auto fused = sequence_->decode_without_graph(token);
-    ASSERT_TRUE(fused);
-    sequence_->rollback(t);
-    sequence_->poison_unused();
-    const auto replayed = sequence_->forward({&token, 1}, {});
-    ASSERT_TRUE(replayed);
-    ASSERT_EQ(std::memcmp(replayed->data(), fused->data(), fused->size() * sizeof(float)), 0) << t;
-    token = first_largest(fused->row(0));
+    ASSERT_NO_FATAL_FAILURE(expect_same_bits(t, token, fused));
+    token = first_largest(fused.row(0));
     ASSERT_EQ((*likeliest)[t], token) << t;
   }
 }

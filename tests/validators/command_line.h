@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <algorithm>
 
 #include <cstdlib>
 #include <filesystem>
@@ -42,10 +43,11 @@ struct CommandResult {
 // A folder that is the working directory of every command, removed at the end.
 class CommandLine {
  public:
-  CommandLine()
-      : folder_(std::filesystem::path(testing::TempDir()) /
-                ("refute_cli_" + std::to_string(::getpid()) + "_" +
-                 std::string(testing::UnitTest::GetInstance()->current_test_info()->name()))) {
+  CommandLine() {
+    std::string name = testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::ranges::replace(name, '/', '_');  // Of a test with a parameter: one folder, not two.
+    folder_ = std::filesystem::path(testing::TempDir()) /
+              ("refute_cli_" + std::to_string(::getpid()) + "_" + name);
     std::filesystem::remove_all(folder_);
     std::filesystem::create_directories(folder_);
   }
