@@ -136,51 +136,38 @@ __device__ inline void four_head_scores(FourHeads& work, const ChunkRows& rows, 
   }
 }
 
-// work.terms[1] = the scores of the first head, by the first 128 threads: four on the positions
-// s + 32 n, each with 4 of the 16 lanes, so that what is read of q serves four positions.
+// work.terms[1] = the scores of the first head, by all threads: four a position, each with 4 of the
+// 16 lanes.
 __device__ inline void one_head_scores(FourHeads& work, const ChunkRows& rows, int count,
                                        float scale) {
-  constexpr int kPositions = 4;
+  static_assert(kFastThreads == 4 * kAttentionChunk);
   const int i = static_cast<int>(threadIdx.x);
-  if (i >= kAttentionChunk) return;
   const int quarter = i % 4;
   const int s = i / 4;
+  if (s / 8 * 8 >= count) return;  // Whole warps.
   const std::uint16_t* const key = rows.k + s * kKeyStride + 4 * quarter;
   const float* const query = work.q[0] + 4 * quarter;
-  float lanes[kPositions][4] = {};
+  float lanes[4] = {};
 #pragma unroll
   for (int j = 0; j < kHeadDim / kScoreLanes; ++j) {
     const float4 q = *reinterpret_cast<const float4*>(query + kScoreLanes * j);
-#pragma unroll
-    for (int n = 0; n < kPositions; ++n) {
-      const uint2 word =
-          *reinterpret_cast<const uint2*>(key + kWarp * n * kKeyStride + kScoreLanes * j);
-      const float k[4] = {from_half_bits(static_cast<std::uint16_t>(word.x & 0xffffu)),
-                          from_half_bits(static_cast<std::uint16_t>(word.x >> 16)),
-                          from_half_bits(static_cast<std::uint16_t>(word.y & 0xffffu)),
-                          from_half_bits(static_cast<std::uint16_t>(word.y >> 16))};
-      lanes[n][0] = __fmaf_rn(k[0], q.x, lanes[n][0]);
-      lanes[n][1] = __fmaf_rn(k[1], q.y, lanes[n][1]);
-      lanes[n][2] = __fmaf_rn(k[2], q.z, lanes[n][2]);
-      lanes[n][3] = __fmaf_rn(k[3], q.w, lanes[n][3]);
-    }
+    const uint2 word = *reinterpret_cast<const uint2*>(key + kScoreLanes * j);
+    const float k[4] = {from_half_bits(static_cast<std::uint16_t>(word.x & 0xffffu)),
+                        from_half_bits(static_cast<std::uint16_t>(word.x >> 16)),
+                        from_half_bits(static_cast<std::uint16_t>(word.y & 0xffffu)),
+                        from_half_bits(static_cast<std::uint16_t>(word.y >> 16))};
+    lanes[0] = __fmaf_rn(k[0], q.x, lanes[0]);
+    lanes[1] = __fmaf_rn(k[1], q.y, lanes[1]);
+    lanes[2] = __fmaf_rn(k[2], q.z, lanes[2]);
+    lanes[3] = __fmaf_rn(k[3], q.w, lanes[3]);
   }
 #pragma unroll
   for (int h = 2; h > 0; h /= 2) {
 #pragma unroll
-    for (int n = 0; n < kPositions; ++n) {
-#pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        lanes[n][c] = __fadd_rn(lanes[n][c], __shfl_xor_sync(kAllLanes, lanes[n][c], h));
-      }
-    }
+    for (float& lane : lanes) lane = __fadd_rn(lane, __shfl_xor_sync(kAllLanes, lane, h));
   }
-#pragma unroll
-  for (int n = 0; n < kPositions; ++n) {
-    const float dot =
-        __fadd_rn(__fadd_rn(lanes[n][0], lanes[n][2]), __fadd_rn(lanes[n][1], lanes[n][3]));
-    if (quarter == n && s + kWarp * n < count) work.terms[1][s + kWarp * n] = __fmul_rn(dot, scale);
-  }
+  const float dot = __fadd_rn(__fadd_rn(lanes[0], lanes[2]), __fadd_rn(lanes[1], lanes[3]));
+  if (quarter == 0 && s < count) work.terms[1][s] = __fmul_rn(dot, scale);
 }
 
 // Scores become terms, by one full warp for its head.

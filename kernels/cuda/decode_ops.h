@@ -85,7 +85,7 @@ void decode_layer(const Stream& stream, const DecodeShape& shape, const DeviceLa
 // The part of it in a file of its own.
 void decode_attention(const Stream& stream, const DecodeShape& shape, const DeviceLayer& layer,
                       const LayerCache& cache, const DecodeBuffers& buffers);
-// All layers in one kernel, for shapes that fill the device (kernels/cuda/decode_persistent.cu).
+// All layers in one kernel, for the shape of Qwen3-30B-A3B (kernels/cuda/decode_persistent.cu).
 struct alignas(16) PersistentMatrix {
   const std::uint8_t* data = nullptr;
   std::size_t expert_stride = 0;

@@ -1,16 +1,15 @@
 // All layers of one decoded token in one kernel that stays: a block a multiprocessor, all at once.
 // Where the fused kernels of decode.cu have a launch, a block waits for the words that it needs,
 // each of which says of which layer it is (exchange.cuh); there is no barrier of the grid.
-// Instructions stay cached. Contracts: kernels/*.h; the fused and the plain kernels check it bit
-// for bit.
+// Contracts: kernels/*.h; the fused and the plain kernels check it bit for bit.
 //
 //   1 qkv       norm, quantization, q_proj, k_proj, v_proj       at most 5 row groups a block
 //   2 attention a head, or four, and a chunk of positions an item; more than one chunk: merged by
 //               whoever has a block of 32 columns
-//   3 o_proj    and the residual                                  2 row groups a block
+//   3 out       o_proj and the residual                          2 row groups a block
 //   4 router    norm, a row of logits; every block quantizes for itself
-//   5 gate_up   top-k, gate, up, SwiGLU, quantization             3 x 32 rows two blocks
-//   6 down      all chosen experts, weighted sum, residual        2 row groups a block
+//   5 experts   top-k, gate_up: gate, up, SwiGLU, quantization   3 x 32 rows two blocks
+//               down: all chosen experts, weighted sum, residual 2 row groups a block
 //
 // A word is written anew one layer later, when it has been read: a block reads only for what it
 // writes itself, and all of a layer's words are waited for, by way of others, before the next
@@ -19,8 +18,8 @@
 // its down.
 //
 // Block: 512 threads. Shared: 225 KiB, a plan of what is where when: see Plan. Moves: every weight
-// once. Bound by memory and by how long a word takes to the next block, six times a layer.
-// Numerics: bitwise equal to cpu::.
+// once. Bound by memory while experts' weights come, else by how long a block's longest warp takes
+// and a word to the next block, six times a layer. Numerics: bitwise equal to cpu::.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -41,23 +40,57 @@ namespace {
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kHidden = 4 * kThreads;  // Four elements a thread.
+
+// The shape it is for, Qwen3-30B-A3B's: known at compile time, because what is counted, divided or
+// branched on at run time costs most where all others wait for one warp.
+constexpr int kHidden = 2048;
+static_assert(kHidden == 4 * kThreads);  // Four elements a thread.
+constexpr int kNumHeads = 32;
+constexpr int kNumKeyValueHeads = 4;
+constexpr int kGroupSize = kNumHeads / kNumKeyValueHeads;
+constexpr int kQuerySize = kNumHeads * kHeadDim;
+constexpr int kKeyValueSize = kNumKeyValueHeads * kHeadDim;
+constexpr int kNumExperts = 128;
+constexpr int kRanks = 8;  // num_experts_per_tok
+constexpr int kInner = 768;
+// Super-blocks of a row of q_proj, o_proj, down_proj.
+constexpr int kHiddenBlocks = kHidden / 256;
+constexpr int kQueryBlocks = kQuerySize / 256;
+constexpr int kInnerBlocks = kInner / 256;
+
+// How it is shared out.
 constexpr int kQkvGroups = 5;
 constexpr int kValueGroups = 4;  // Of v_proj, whose type may take longer.
-constexpr int kOutGroups = 2;
-constexpr int kDownGroups = 2;
-constexpr int kRowsEach = 8 * kOutGroups;  // Of hidden, whose block has those of o_proj and down.
-static_assert(kOutGroups == kDownGroups);
+// The first blocks of k_proj and v_proj, and those of all three.
+constexpr int kKeyBlock = (kQuerySize / 8 + kQkvGroups - 1) / kQkvGroups;
+constexpr int kValueBlock = kKeyBlock + (kKeyValueSize / 8 + kQkvGroups - 1) / kQkvGroups;
+constexpr int kQkvBlocks = kValueBlock + (kKeyValueSize / 8 + kValueGroups - 1) / kValueGroups;
+// A pair of tiles of rows of hidden, whose block has those of o_proj and down.
+constexpr int kRowGroups = 2;
+constexpr int kRowsEach = 8 * kRowGroups;
+constexpr int kWorkers = kHidden / kRowsEach;  // Blocks that have rows of hidden and units.
+static_assert(kWorkers >= kNumExperts);
 constexpr int kUnitGroups = 4;  // A unit of gate_up: 32 rows of one expert's gate_proj and up_proj.
-constexpr int kHalfGroups = 2;  // Half of one.
-static_assert(kOutGroups == 2 && kHalfGroups == 2);  // A pair of tiles.
-constexpr int kPairUnits = 3;  // Of two blocks: one each, and half of the third.
-constexpr int kMaxRanks = 8;
-constexpr int kMaxExperts = 128;
-constexpr int kMaxSums = 768;
-constexpr int kMaxInnerBlocks = 204;  // Of 32, of all experts: five pairs of words each.
-constexpr int kInnerPairs = 2;        // A thread.
-static_assert(5 * kMaxInnerBlocks <= kInnerPairs * kThreads);
+constexpr int kHalfGroups = 2;  // Half of one, a pair of tiles.
+constexpr int kPairUnits = 3;   // Of two blocks: one each, and half of the third.
+constexpr int kUnitsEach = kInner / 32;
+constexpr int kNumUnits = kRanks * kUnitsEach;
+static_assert(2 * kNumUnits == kPairUnits * kWorkers);
+constexpr int kInnerPairs = 2;  // Of words, a thread.
+static_assert(QuantizedWords::kPairs * kNumUnits <= kInnerPairs * kThreads);
+// From the sums of a row's super-blocks to those of the next row, in floats: a multiple of 16 bytes
+// that puts eight rows in different banks.
+constexpr int sum_stride(int super_blocks) { return (super_blocks + 3) / 4 * 4 + 4; }
+constexpr int kHiddenStride = sum_stride(kHiddenBlocks);
+constexpr int kQueryStride = sum_stride(kQueryBlocks);
+constexpr int kInnerStride = sum_stride(kRanks * kInnerBlocks);
+static_assert(kHiddenStride % 8 == 4 && kQueryStride % 8 == 4 && kInnerStride % 8 == 4);
+constexpr int kUnitRows = 8 * kUnitGroups;
+constexpr int kHalfRows = 8 * kHalfGroups;
+// Of half a unit and of a unit, gate_proj and up_proj.
+constexpr int kSums = 2 * (kHalfRows + kUnitRows) * kHiddenStride;
+static_assert(kSums >= 8 * kQkvGroups * kHiddenStride && kSums >= kRowsEach * kQueryStride &&
+              kSums >= kRowsEach * kInnerStride);
 constexpr std::size_t kTileBytes = 195 * 1024;
 // Tags begin anew behind so many layers, and none is 0, which words have that nobody wrote.
 constexpr unsigned kTags = 0xffff0000u;
@@ -70,7 +103,7 @@ enum Piece : int {
   kHalfPiece,  // Of gate_proj and of up_proj.
   kUnitPiece = kHalfPiece + 2,
   kDownPiece = kUnitPiece + 2,
-  kLayerPiece = kDownPiece + kMaxRanks,
+  kLayerPiece = kDownPiece + kRanks,
   kPieces,
 };
 
@@ -106,14 +139,6 @@ struct PersistentArguments {
   int num_layers;
   Exchange exchange;
   Plan plan;
-  int first_block[3];  // Of q_proj, k_proj, v_proj.
-  int query_size;
-  int key_value_size;
-  int group_size;
-  int num_heads;
-  int num_experts;
-  int num_experts_per_tok;
-  int moe_intermediate_size;
   bool norm_topk_prob;
   float epsilon;
   float scale;
@@ -125,8 +150,8 @@ struct PersistentArguments {
 
 // Quantized activations in shared memory.
 struct QuantizedRows {
-  alignas(16) std::int8_t q[32 * kMaxInnerBlocks];
-  alignas(16) ActivationMeta meta[kMaxInnerBlocks];
+  alignas(16) std::int8_t q[32 * kNumUnits];
+  alignas(16) ActivationMeta meta[kNumUnits];
 
   // Pair `pair` of those that QuantizedWords hands on.
   __device__ void store(int pair, const TwoWords& words) {
@@ -163,14 +188,15 @@ struct PersistentShared {
   alignas(16) float k_norm[2][kHeadDim];
   float cosines[kHeadDim / 2];  // Of the position.
   float sines[kHeadDim / 2];
-  float sums[kMaxSums];
-  float outs[kDownGroups * kMaxRanks * 8];
+  alignas(16) float sums[kSums];
   float lanes[kLanes];
-  float logits[kMaxExperts];
-  alignas(16) unsigned bits[kMaxExperts];
-  std::int32_t ids[kMaxRanks];
-  float shares[kMaxRanks];
+  float logits[kNumExperts];
+  alignas(16) unsigned bits[kNumExperts];
+  std::int32_t ids[kRanks];
+  alignas(16) float shares[kRanks];
 };
+
+static_assert(sizeof(PersistentShared) <= 227 * 1024);  // Of compute capability 9.0.
 
 __device__ inline PersistentShared& shared_memory() {
   return *reinterpret_cast<PersistentShared*>(dynamic_shared());
@@ -224,55 +250,57 @@ class Copies {
   std::uint64_t* barriers_;
 };
 
-// sums[n * sum_stride + r] = S[s] of the 8 rows of each of the first two of `count` tiles, which
-// are `stride` bytes apart.
+// Two tiles that a warp multiplies with a super-block of the activations.
+struct Pair {
+  unsigned tile;    // Where in PersistentShared::tiles, in bytes,
+  unsigned stride;  // and how far behind it the second one is.
+  int s;
+  int sum;         // Where in PersistentShared::sums the first row's S[s] is to be,
+  int sum_stride;  // and how far behind it the next row's.
+  bool has_second = true;
+};
 template <TensorType kType>
-__device__ inline void typed_products(const std::uint8_t* tile, unsigned stride, int count,
-                                      const TokenLane& x, float* sums, int sum_stride) {
+__device__ inline RowPair dots_of(const Pair& pair) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  // A tile past the end is the first one once more: no branch between the loads.
-  Fragment<kType> pair[2];
-#pragma unroll
-  for (int j = 0; j < 2; ++j) {
-    pair[j].template load<FromShared>(tile + static_cast<unsigned>(min(j, count - 1)) * stride,
-                                      lane);
-  }
-  const RowPair u = pair_dots<kType>(pair[0], pair[1], x, lane);
+  const PersistentShared& shared = shared_memory();
+  const std::uint8_t* const tile = shared.tiles + pair.tile;
+  Fragment<kType> first;
+  Fragment<kType> second;
+  first.template load<FromShared>(tile, lane);
+  second.template load<FromShared>(tile + pair.stride, lane);
+  TokenLane x;
+  x.load(shared.activations.q, shared.activations.meta, pair.s, lane);
+  return pair_dots<kType>(first, second, x, lane);
+}
+// S[s] of the 8 rows of each tile, to their sums.
+__device__ inline void multiply(TensorType type, const Pair& pair) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const RowPair u = type == TensorType::kQ4_K ? dots_of<TensorType::kQ4_K>(pair)
+                                              : dots_of<TensorType::kQ6_K>(pair);
   const float first = super_block_sum(u.first);
   const float second = super_block_sum(u.second);
   if (lane % 4 != 0) return;
-  float* const to = sums + lane / 4;
-  if (count > 0) to[0] = first;
-  if (count > 1) to[sum_stride] = second;
-}
-__device__ inline void products(PersistentShared& shared, TensorType type, unsigned tile,
-                                unsigned stride, int count, int s, int sum, int sum_stride) {
-  if (count <= 0) return;
-  TokenLane x;
-  x.load(shared.activations.q, shared.activations.meta, s, static_cast<int>(threadIdx.x) % kWarp);
-  const std::uint8_t* const first = shared.tiles + tile;
-  float* const sums = shared.sums + sum;
-  if (type == TensorType::kQ4_K) {
-    typed_products<TensorType::kQ4_K>(first, stride, count, x, sums, sum_stride);
-  } else {
-    typed_products<TensorType::kQ6_K>(first, stride, count, x, sums, sum_stride);
-  }
+  float* const to = shared_memory().sums + pair.sum + pair.sum_stride * (lane / 4);
+  to[0] = first;
+  if (pair.has_second) to[8 * pair.sum_stride] = second;
 }
 
-// ((0 + S[0]) + S[1]) + ... of row r of group g of those that begin at `sum`.
-__device__ inline float row_sum(int sum, int g, int r, int super_blocks) {
-  const float* from = shared_memory().sums + sum + g * super_blocks * 8 + r;
+// ((0 + S[0]) + S[1]) + ... of a row, from its sums, which begin at a multiple of 16 bytes.
+template <int kSuperBlocks>
+__device__ inline float row_sum(int at) {
+  const float* const sums = shared_memory().sums + at;
   float y = 0.0f;
-#pragma unroll 8
-  for (int s = 0; s < super_blocks; ++s) y = __fadd_rn(y, from[8 * s]);
+#pragma unroll
+  for (int s = 0; s < kSuperBlocks; s += 4) {
+    const float4 of = *reinterpret_cast<const float4*>(sums + s);
+    y = __fadd_rn(__fadd_rn(__fadd_rn(__fadd_rn(y, of.x), of.y), of.z), of.w);
+  }
   return y;
 }
-// silu(gate) * up of row `lane` of both, from their sums.
-__device__ inline float swiglu_of(int gate, int up) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  constexpr int kSuperBlocks = kHidden / 256;
-  return swiglu_device(row_sum(gate, lane / 8, lane % 8, kSuperBlocks),
-                       row_sum(up, lane / 8, lane % 8, kSuperBlocks));
+// silu(gate) * up of row `lane` of both, from the sums of their rows.
+__device__ inline float swiglu_of(int gate, int up, int lane) {
+  return swiglu_device(row_sum<kHiddenBlocks>(gate + kHiddenStride * lane),
+                       row_sum<kHiddenBlocks>(up + kHiddenStride * lane));
 }
 
 // This thread's four elements of the norm of x, of which it has four; shared.x is x.
@@ -346,18 +374,7 @@ class Block {
         first_tag(static_cast<unsigned>(*arguments.exchange.launches *
                                         static_cast<unsigned>(arguments.num_layers) % kTags) +
                   1u),
-        units_each(arguments.moe_intermediate_size / 32),
-        num_units(units_each * arguments.num_experts_per_tok),
-        own_unit(kPairUnits * (block / 2) + block % 2),
-        third_unit(kPairUnits * (block / 2) + 2),
-        own_rank(own_unit / units_each),
-        third_rank(third_unit / units_each),
-        position(arguments.state->position),
-        num_chunks(position / kAttentionChunk + 1),
-        heads_each(arguments.num_heads * num_chunks <= static_cast<int>(gridDim.x) ? 1
-                                                                                   : kFastHeads),
-        items_of_chunk(arguments.num_heads / heads_each),
-        first_item(item_of(block)) {}
+        position(arguments.state->position) {}
 
   __device__ void run() {
     if (i < kPieces) {
@@ -380,18 +397,29 @@ class Block {
     for (layer = 0; layer < a.num_layers; ++layer) {
       parity = static_cast<unsigned>(layer) & 1u;
       tag = first_tag + static_cast<unsigned>(layer);
+      compute_anew();
       qkv();
+      compute_anew();
       attention();
+      compute_anew();
       out();
+      compute_anew();
       router();
-      gate_up();
-      down();
+      compute_anew();
+      experts();
     }
     // All blocks have read it: down has waited for every unit.
     if (block == 0 && i == 0) *a.exchange.launches += 1;
   }
 
  private:
+  // What follows from these is the same in all layers: the compiler would compute it once, keep it
+  // in local memory, for which the first-level cache has little room beside shared memory, and read
+  // it where all others wait for it.
+  __device__ void compute_anew() {
+    asm volatile("" : "+r"(i), "+r"(warp), "+r"(lane), "+r"(block));
+  }
+
   __device__ const PersistentLayer& weights(int of) const { return shared.layers[of & 1]; }
   __device__ bool has_next() const { return layer + 1 < a.num_layers; }
 
@@ -415,12 +443,16 @@ class Block {
 
   // q_proj, k_proj or v_proj: which, and this block's groups of it.
   __device__ int qkv_matrix() const {
-    return block >= a.first_block[2] ? 2 : block >= a.first_block[1] ? 1 : 0;
+    return block >= kValueBlock ? 2 : block >= kKeyBlock ? 1 : 0;
+  }
+  __device__ int first_block() const {
+    const int which = qkv_matrix();
+    return which == 0 ? 0 : which == 1 ? kKeyBlock : kValueBlock;
   }
   __device__ int qkv_each() const { return qkv_matrix() == 2 ? kValueGroups : kQkvGroups; }
-  __device__ int qkv_first() const { return (block - a.first_block[qkv_matrix()]) * qkv_each(); }
+  __device__ int qkv_first() const { return (block - first_block()) * qkv_each(); }
   __device__ int qkv_count() const {
-    const int groups = (qkv_matrix() == 0 ? a.query_size : a.key_value_size) / 8;
+    const int groups = (qkv_matrix() == 0 ? kQuerySize : kKeyValueSize) / 8;
     return max(0, min(qkv_each(), groups - qkv_first()));
   }
 
@@ -441,12 +473,12 @@ class Block {
                         qkv_count());
   }
   __device__ void start_out(int of) const {
-    if (!starts(kWarps - 2) || !has_rows()) return;
-    copies.start_groups(kOutPiece, out_tiles(), weights(of).o_proj, 0, kOutGroups * block,
-                        row_groups());
+    if (!starts(kWarps - 2) || !is_worker()) return;
+    copies.start_groups(kOutPiece, out_tiles(), weights(of).o_proj, 0, kRowGroups * block,
+                        kRowGroups);
   }
   __device__ void start_router(int of) const {
-    if (!starts(kWarps - 1) || block >= a.num_experts) return;
+    if (!starts(kWarps - 1) || block >= kNumExperts) return;
     copies.start(kRouterPiece, shared.tiles + a.plan.router,
                  weights(of).router + static_cast<std::size_t>(block) * kHidden,
                  kHidden * sizeof(float));
@@ -458,7 +490,7 @@ class Block {
 
   __device__ void qkv() {
     start_item(0);
-    if (qkv_count() == 0 && !has_rows()) return;
+    if (qkv_count() == 0 && !is_worker()) return;
     const float4 gain = gain_of(weights(layer).input_layernorm);
     const float4 x = layer == 0 ? reinterpret_cast<const float4*>(a.hidden)[i]
                                 : take_four(a.exchange.hidden + 4 * i, tag - 1);
@@ -466,26 +498,26 @@ class Block {
     quantize_row(norm(x, gain, a.epsilon));
     __syncthreads();
     if (qkv_count() == 0) return;
-    constexpr int kSuperBlocks = kHidden / 256;
     const int which = qkv_matrix();
     const PersistentMatrix& matrix = weights(layer).qkv[which];
-    const int s = warp % kSuperBlocks;
+    const int s = warp % kHiddenBlocks;
     // Half of the warps for the first groups, half for the others.
     const int half = (qkv_each() + 1) / 2;
-    const int begin = warp < kSuperBlocks ? 0 : half;
+    const int begin = warp < kHiddenBlocks ? 0 : half;
     copies.wait(kQkvPiece, parity);
     const int end = begin + min(half, qkv_count() - begin);
 #pragma unroll 1
     for (int g = begin; g < end; g += 2) {
-      products(shared, matrix.type,
-               static_cast<unsigned>(g) * matrix.group_bytes +
-                   static_cast<unsigned>(s) * matrix.tile_bytes,
-               matrix.group_bytes, end - g, s, (g * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
+      // A tile past the end is the first one once more: no branch between the loads.
+      const bool has_second = g + 1 < end;
+      multiply(matrix.type, {g * matrix.group_bytes + s * matrix.tile_bytes,
+                             has_second ? matrix.group_bytes : 0u, s, 8 * g * kHiddenStride + s,
+                             kHiddenStride, has_second});
     }
     __syncthreads();
     if (i < 8 * qkv_count()) {
       put(a.exchange.qkv[which] + 8 * qkv_first() + i,
-          tagged(row_sum(0, i / 8, i % 8, kSuperBlocks), tag));
+          tagged(row_sum<kHiddenBlocks>(kHiddenStride * i), tag));
     }
   }
 
@@ -501,10 +533,18 @@ class Block {
     if (first >= 0 && first < kRowsEach) *reinterpret_cast<float4*>(own + first) = x;
   }
 
-  __device__ int num_items() const { return items_of_chunk * num_chunks; }
+  __device__ int num_chunks() const { return position / kAttentionChunk + 1; }
+  // Of attention: a chunk of one head where every head and chunk can have a block, else of four.
+  __device__ int heads_each() const {
+    return kNumHeads * num_chunks() <= static_cast<int>(gridDim.x) ? 1 : kFastHeads;
+  }
+  __device__ int num_items() const { return kNumHeads / heads_each() * num_chunks(); }
   __device__ Item item_of(int n) const {
-    const int first_head = heads_each * (n % items_of_chunk);
-    return {first_head, first_head / a.group_size, n / items_of_chunk};
+    const int each = heads_each();
+    // Without a division by what is known at run time alone.
+    const int first_head = each == 1 ? n % kNumHeads : n % (kNumHeads / kFastHeads) * kFastHeads;
+    const int chunk = each == 1 ? n / kNumHeads : n / (kNumHeads / kFastHeads);
+    return {first_head, first_head / kGroupSize, chunk};
   }
   __device__ HeadCache cache_of(const Item& item) const {
     const int kv_head = item.kv_head;
@@ -513,7 +553,7 @@ class Block {
             weights(layer).v_cache + offset,
             nullptr,
             nullptr,
-            static_cast<std::size_t>(a.key_value_size),
+            static_cast<std::size_t>(kKeyValueSize),
             position + 1,
             position};
   }
@@ -521,7 +561,7 @@ class Block {
   __device__ bool start_item(int n) const {
     const int at = block + n * static_cast<int>(gridDim.x);
     if (at >= num_items()) return false;
-    const Item item = n == 0 ? first_item : item_of(at);
+    const Item item = item_of(at);
     copy_chunk(cache_of(item), item.chunk, chunk_rows(n));
     __pipeline_commit();
     return true;
@@ -534,7 +574,7 @@ class Block {
     bool has_more = start_item(1);
 #pragma unroll 1
     for (int n = 0; block + n * each < num_items(); ++n) {
-      attend(n == 0 ? first_item : item_of(block + n * each), chunk_rows(n), has_more);
+      attend(item_of(block + n * each), chunk_rows(n), has_more);
       has_more = start_item(n + 2);
     }
     // The copies that come next write where these threads wrote.
@@ -543,9 +583,9 @@ class Block {
 #endif
     __syncthreads();
     if (has_next()) copies.wait(kLayerPiece, parity ^ 1u);
-    if (num_chunks == 1) return;
+    if (num_chunks() == 1) return;
 #pragma unroll 1
-    for (int b = block; b < a.query_size / 32; b += each) merge(b);
+    for (int b = block; b < kQuerySize / 32; b += each) merge(b);
   }
 
   // The results of all chunks for block b of 32 columns: all warps read, the first one merges.
@@ -557,8 +597,8 @@ class Block {
     float sum = 0.0f;
     float max = kLowestScore;
 #pragma unroll 1
-    for (int first = 0; first < num_chunks; first += kMergeAtOnce) {
-      const int count = min(kMergeAtOnce, num_chunks - first);
+    for (int first = 0; first < num_chunks(); first += kMergeAtOnce) {
+      const int count = min(kMergeAtOnce, num_chunks() - first);
       if (warp == 0) {
         max = merge_scales(partials, first, count, max, of);
       } else {
@@ -601,11 +641,11 @@ class Block {
   // has_more: the copies of the next item are under way, too.
   __device__ void attend(const Item& item, ChunkRows& rows, bool has_more) {
     FourHeads& work = shared.heads;
-    const int heads = heads_each;
+    const int heads = heads_each();
     const int first_head = item.first_head;
     const int chunk = item.chunk;
     const int kv_head = item.kv_head;
-    const bool has_new = chunk == num_chunks - 1;
+    const bool has_new = chunk == num_chunks() - 1;
     const int count = min(kAttentionChunk, position + 1 - kAttentionChunk * chunk);
     // A row a warp: queries, the new key and the new value.
     const int which = warp < kFastHeads ? 0 : warp - kFastHeads + 1;
@@ -617,7 +657,7 @@ class Block {
           a.exchange.qkv[which] + (which == 0 ? first_head + warp : kv_head) * kHeadDim;
       const float* const gains = which == 0 ? shared.q_norm[layer & 1] : shared.k_norm[layer & 1];
       take_head(words, which < 2, gains, row);
-      if (which > 0) store_new(rows, row, kv_head, first_head % a.group_size == 0, which == 2);
+      if (which > 0) store_new(rows, row, kv_head, first_head % kGroupSize == 0, which == 2);
     }
     __pipeline_wait_prior(has_more ? 1 : 0);
     __syncthreads();
@@ -631,7 +671,7 @@ class Block {
     if (head < heads) {
       const float y = chunk_result(work, count, head, column);
       const ChunkTerms of = work.chunk[head];
-      if (num_chunks == 1) {
+      if (num_chunks() == 1) {
         a.exchange.heads.put_block(((first_head + head) * kHeadDim + column) / 32,
                                    __fdiv_rn(y, of.sum), tag);
       } else {
@@ -683,10 +723,9 @@ class Block {
                             bool is_value) const {
     const int r = position % kAttentionChunk;
     std::uint16_t* const near = is_value ? rows.v + r * kHeadDim : rows.k + r * kKeyStride;
-    std::uint16_t* const cache =
-        (is_value ? weights(layer).v_cache : weights(layer).k_cache) +
-        static_cast<std::size_t>(position) * static_cast<std::size_t>(a.key_value_size) +
-        static_cast<std::size_t>(kv_head * kHeadDim);
+    std::uint16_t* const cache = (is_value ? weights(layer).v_cache : weights(layer).k_cache) +
+                                 static_cast<std::size_t>(position) * kKeyValueSize +
+                                 static_cast<std::size_t>(kv_head * kHeadDim);
 #pragma unroll 1
     for (int c = lane; c < kHeadDim; c += kWarp) {
       const std::uint16_t half = half_bits(row[c]);
@@ -698,27 +737,23 @@ class Block {
   }
 
   __device__ void out() {
-    if (!has_rows()) return;
+    if (!is_worker()) return;
     const PersistentMatrix& matrix = weights(layer).o_proj;
-    const int super_blocks = a.query_size / 256;
+    static_assert(kQueryBlocks == kWarps);
     copies.wait(kOutPiece, parity);
-#pragma unroll 1
-    for (int s = warp; s < super_blocks; s += kWarps) {
-      take_heads(s);
-      products(shared, matrix.type, a.plan.out + static_cast<unsigned>(s) * matrix.tile_bytes,
-               matrix.group_bytes, row_groups(), s, s * 8, 8 * super_blocks);
-    }
+    take_heads(warp);
+    multiply(matrix.type,
+             {a.plan.out + warp * matrix.tile_bytes, matrix.group_bytes, warp, warp, kQueryStride});
     __syncthreads();
-    if (i < 8 * row_groups()) {
-      const float y = __fadd_rn(shared.entered[i], row_sum(0, i / 8, i % 8, super_blocks));
+    if (i < kRowsEach) {
+      const float y = __fadd_rn(shared.entered[i], row_sum<kQueryBlocks>(kQueryStride * i));
       put(a.exchange.attended + kRowsEach * block + i, tagged(y, tag));
     }
+    __syncthreads();  // What others ask for next would be in front of that.
   }
   // Super-block s of what attention gave, by a warp: eight blocks of two heads.
   __device__ void take_heads(int s) const {
     const QuantizedWords& heads = a.exchange.heads;
-    if (lane < 2) await(heads.last_of(8 * s + 4 * lane), tag);
-    __syncwarp();
     constexpr int kPairs = 8 * QuantizedWords::kPairs;
     const int first = kPairs * s + lane;
     const int count = kWarp + lane < kPairs ? 2 : 1;
@@ -730,14 +765,14 @@ class Block {
   }
 
   __device__ void router() {
-    if (block >= a.num_experts && !has_own() && !has_rows()) return;
+    if (!is_worker()) return;
     const float4 gain = gain_of(weights(layer).post_attention_layernorm);
     const float4 x = take_four(a.exchange.attended + 4 * i, tag);
     keep_own(x, shared.attended);
     const float4 y = norm(x, gain, a.epsilon);
     reinterpret_cast<float4*>(shared.x)[i] = y;
     __syncthreads();
-    if (block < a.num_experts && i < kLanes) {
+    if (block < kNumExperts && i < kLanes) {
       copies.wait(kRouterPiece, parity);
       const auto* const row = reinterpret_cast<const float*>(shared.tiles + a.plan.router);
       float sum = 0.0f;
@@ -746,7 +781,7 @@ class Block {
       shared.lanes[i] = sum;
     }
     __syncthreads();
-    if (block < a.num_experts && warp == 0) {
+    if (block < kNumExperts && warp == 0) {
       const float logit = halving_tree(shared.lanes);
       if (lane == 0) put(a.exchange.logits + block, tagged(logit, tag));
     }
@@ -754,207 +789,206 @@ class Block {
     if (has_next()) start_router(layer + 1);
   }
 
-  __device__ bool has_own() const { return own_unit < num_units; }
-  __device__ bool has_third() const { return third_unit < num_units; }
-  // Of hidden, in groups of 8.
-  __device__ int row_groups() const {
-    return max(0, min(kOutGroups, kHidden / 8 - kOutGroups * block));
-  }
-  __device__ bool has_rows() const { return row_groups() > 0; }
+  __device__ bool is_worker() const { return block < kWorkers; }
+  // Units of gate_up: this block's own, and the one it shares with its neighbour, whose first half
+  // the even block has.
+  __device__ int own_unit() const { return kPairUnits * (block / 2) + block % 2; }
+  __device__ int third_unit() const { return kPairUnits * (block / 2) + 2; }
 
   // gate_proj (m = 0) and up_proj of the half unit and of the unit.
   __device__ void start_units() const {
     const int n = warp;
+    if (lane != 0 || n >= 4) return;
     const bool is_half = n < 2;
-    if (lane != 0 || n >= 4 || !(is_half ? has_third() : has_own())) return;
     const int m = n % 2;
-    const int unit = is_half ? third_unit : own_unit;
-    const PersistentMatrix& matrix = weights(layer).gate_up[m];
+    const int unit = is_half ? third_unit() : own_unit();
     copies.start_groups((is_half ? kHalfPiece : kUnitPiece) + m,
-                        shared.tiles + unit_tiles(is_half, m), matrix,
-                        static_cast<std::size_t>(shared.ids[is_half ? third_rank : own_rank]),
-                        (unit - (is_half ? third_rank : own_rank) * units_each) * kUnitGroups +
-                            (is_half ? block % 2 * kHalfGroups : 0),
+                        shared.tiles + unit_tile(is_half, m), weights(layer).gate_up[m],
+                        static_cast<std::size_t>(shared.ids[unit / kUnitsEach]),
+                        unit % kUnitsEach * kUnitGroups + (is_half ? block % 2 * kHalfGroups : 0),
                         is_half ? kHalfGroups : kUnitGroups);
   }
-  // Offset in shared.tiles.
-  __device__ unsigned unit_tiles(bool is_half, int m) const {
+  // Offsets in shared.tiles.
+  __device__ unsigned unit_tile(bool is_half, int m) const {
     const unsigned groups = is_half ? kHalfGroups : kUnitGroups;
     return (is_half ? 0 : a.plan.unit) +
            static_cast<unsigned>(m) * groups * weights(layer).gate_up[0].group_bytes;
   }
-  // Behind the half unit, so that the units come first.
-  __device__ void start_down() const {
-    const int rank = warp - kMaxRanks;
-    if (lane != 0 || rank < 0 || rank >= a.num_experts_per_tok || !has_rows()) return;
-    const PersistentMatrix& matrix = weights(layer).down_proj;
-    copies.start_groups(kDownPiece + rank, down_tiles() + down_tile(rank, 0), matrix,
-                        static_cast<std::size_t>(shared.ids[rank]), kDownGroups * block,
-                        row_groups());
+  __device__ unsigned down_tile(int rank) const {
+    return a.plan.down +
+           static_cast<unsigned>(rank * kRowGroups) * weights(layer).down_proj.group_bytes;
   }
-  __device__ unsigned down_tile(int rank, int group) const {
-    return static_cast<unsigned>(rank * row_groups() + group) *
-           weights(layer).down_proj.group_bytes;
+  // When the unit is there, so that device memory sends the units of all blocks first.
+  __device__ void start_down() const {
+    const int rank = warp - kRanks;
+    if (lane != 0 || rank < 0) return;
+    const PersistentMatrix& matrix = weights(layer).down_proj;
+    copies.start_groups(kDownPiece + rank, shared.tiles + down_tile(rank), matrix,
+                        static_cast<std::size_t>(shared.ids[rank]), kRowGroups * block, kRowGroups);
   }
 
   // shared.ids and shared.logits, as find_rank for all ranks at once. Barriers inside and behind.
   __device__ void choose() {
-    if (i < kMaxExperts) {
-      const float logit = i < a.num_experts ? float_of(take(a.exchange.logits + i, tag)) : 0.0f;
+    if (i < kNumExperts) {
+      const float logit = float_of(take(a.exchange.logits + i, tag));
       shared.logits[i] = logit;
-      shared.bits[i] = i < a.num_experts ? ordered_bits(logit) : 0u;
+      shared.bits[i] = ordered_bits(logit);
     }
     __syncthreads();
     const int before = count_before(shared.bits);
     const int e = i / 4;
-    if (i % 4 == 0 && e < a.num_experts && before < a.num_experts_per_tok) shared.ids[before] = e;
+    if (i % 4 == 0 && before < kRanks) shared.ids[before] = e;
     __syncthreads();
   }
 
-  __device__ void gate_up() {
-    if (has_own() || has_rows()) chosen_units();
-    __syncthreads();  // Before others are in place of these sums, rows and tiles.
+  // Products of the experts, by one piece of code, so that only its first run waits for
+  // instructions: a rehearsal, with down's type, while weights are on their way.
+  enum Step : int { kRehearsal, kHalf, kUnit, kUnitEnd, kDown, kDownEnd, kSteps };
+  // What this warp does in a step.
+  __device__ Pair pair_of(int step) const {
+    const PersistentMatrix& matrix =
+        step < kDown ? weights(layer).gate_up[warp / kHiddenBlocks] : weights(layer).down_proj;
+    if (step >= kDown) {
+      // An expert and every other of its super-blocks.
+      static_assert(kWarps == 2 * kRanks);
+      const int rank = warp % kRanks;
+      const int s = warp / kRanks + 2 * (step - kDown);
+      const int n = rank * kInnerBlocks + s;
+      return {down_tile(rank) + s * matrix.tile_bytes, matrix.group_bytes, n, n, kInnerStride};
+    }
+    static_assert(kWarps == 2 * kHiddenBlocks);
+    const int s = warp % kHiddenBlocks;
+    const int m = warp / kHiddenBlocks;
+    const int rows = step == kHalf      ? m * kHalfRows
+                     : step == kUnitEnd ? 2 * kHalfRows + m * kUnitRows + kUnitRows / 2
+                                        : 2 * kHalfRows + m * kUnitRows;
+    const int sum = rows * kHiddenStride + s;
+    if (step == kRehearsal) {  // Of what is there, to where the unit's sums will be.
+      constexpr auto kThere =
+          static_cast<unsigned>(offsetof(PersistentShared, x) - offsetof(PersistentShared, tiles));
+      return {kThere, 0, s, sum, kHiddenStride};
+    }
+    const unsigned group = step == kUnitEnd ? kUnitGroups / 2 : 0;
+    return {unit_tile(step == kHalf, m) + group * matrix.group_bytes + s * matrix.tile_bytes,
+            matrix.group_bytes, s, sum, kHiddenStride};
   }
-  __device__ void chosen_units() {
+  static constexpr int kUnitSums = 2 * kHalfRows * kHiddenStride;  // Behind those of the half.
+
+  __device__ void experts() {
+    if (!is_worker()) {
+      if (has_next()) start_qkv(layer + 1);
+      return;
+    }
     choose();
     start_units();
-    if (!has_third()) start_down();
     if (warp == kWarps - 2) {
-      routing_weights(shared.logits, a.num_experts, shared.ids, a.num_experts_per_tok,
-                      a.norm_topk_prob, shared.shares);
-      const int bad = first_not_finite(shared.logits, a.num_experts);
-      if (block == 0 && lane == 0 && bad < a.num_experts) {
+      routing_weights(shared.logits, kNumExperts, shared.ids, kRanks, a.norm_topk_prob,
+                      shared.shares);
+      const int bad = first_not_finite(shared.logits, kNumExperts);
+      if (block == 0 && lane == 0 && bad < kNumExperts) {
         atomicMin(reinterpret_cast<unsigned long long*>(&a.state->router_error),
                   static_cast<unsigned long long>((static_cast<std::uint64_t>(layer) << 48) |
                                                   static_cast<unsigned>(bad)));
       }
     }
-    constexpr int kSuperBlocks = kHidden / 256;
-    const int s = warp % kSuperBlocks;
-    const int m = warp / kSuperBlocks;
-    const PersistentMatrix& matrix = weights(layer).gate_up[m];
-    constexpr int kHalfSums = kHalfGroups * 8 * kSuperBlocks;
-    constexpr int kUnitSums = kUnitGroups * 8 * kSuperBlocks;
-    constexpr int kFirstUnitSum = 2 * kHalfSums;
+    const int m = warp / kHiddenBlocks;
     float half = 0.0f;
-    if (has_third()) {
-      copies.wait(kHalfPiece + m, parity);
-      products(shared, matrix.type,
-               unit_tiles(true, m) + static_cast<unsigned>(s) * matrix.tile_bytes,
-               matrix.group_bytes, kHalfGroups, s, m * kHalfSums + s * 8, 8 * kSuperBlocks);
-      __syncthreads();
-      start_down();
-      if (warp == 0 && lane < 8 * kHalfGroups) {
-        half = swiglu_of(0, kHalfSums);
-        if (block % 2 != 0) {
-          put(a.exchange.halves + 8 * kHalfGroups * (block / 2) + lane, tagged(half, tag));
-        }
+#pragma unroll 1
+    for (int step = kRehearsal; step < kSteps; ++step) {
+      if (step == kHalf) copies.wait(kHalfPiece + m, parity);
+      if (step == kUnit) {
+        copies.wait(kUnitPiece + m, parity);
+        start_down();
+      }
+      if (step == kDown) {
+        hand_on_units(half);
+        take_inner();
+        __syncthreads();
+        copies.wait(kDownPiece + warp % kRanks, parity);
+        // Only now, so that device memory has sent the experts before.
+        if (has_next()) start_qkv(layer + 1);
+      }
+      if (step == kDownEnd && warp / kRanks + 2 >= kInnerBlocks) break;
+      const bool is_down = step == kRehearsal || step >= kDown;
+      multiply(is_down ? weights(layer).down_proj.type : weights(layer).gate_up[m].type,
+               pair_of(step));
+      if (step == kHalf) {
+        __syncthreads();
+        half = hand_on_half();
       }
     }
-    if (has_own()) {
-      copies.wait(kUnitPiece + m, parity);
-#pragma unroll 1
-      for (int g = 0; g < kUnitGroups; g += 2) {
-        products(shared, matrix.type,
-                 unit_tiles(false, m) + static_cast<unsigned>(g) * matrix.group_bytes +
-                     static_cast<unsigned>(s) * matrix.tile_bytes,
-                 matrix.group_bytes, 2, s,
-                 kFirstUnitSum + m * kUnitSums + (g * kSuperBlocks + s) * 8, 8 * kSuperBlocks);
-      }
-      __syncthreads();
-      if (warp == 1) {
-        a.exchange.inner.put_block(own_unit, swiglu_of(kFirstUnitSum, kFirstUnitSum + kUnitSums),
-                                   tag);
-      }
+    down_sums();
+  }
+  // This block's half of the third unit, a row a thread; the odd block hands it on.
+  __device__ float hand_on_half() const {
+    if (warp != 0 || lane >= kHalfRows) return 0.0f;
+    const float half = swiglu_of(0, kHalfRows * kHiddenStride, lane);
+    if (block % 2 != 0) {
+      put(a.exchange.halves + kHalfRows * (block / 2) + lane, tagged(half, tag));
+    }
+    return half;
+  }
+  // half: hand_on_half's.
+  __device__ void hand_on_units(float half) const {
+    __syncthreads();
+    if (warp == 1) {
+      a.exchange.inner.put_block(
+          own_unit(), swiglu_of(kUnitSums, kUnitSums + kUnitRows * kHiddenStride, lane), tag);
     }
     // The neighbour began with its half, too.
-    if (warp != 0 || !has_third() || block % 2 != 0) return;
-    constexpr int kRows = 8 * kHalfGroups;
-    const Word* const halves = a.exchange.halves + kRows * (block / 2);
-    const float y = lane >= kRows ? float_of(take(halves + lane - kRows, tag)) : half;
-    a.exchange.inner.put_block(third_unit, y, tag);
+    if (warp != 0 || block % 2 != 0) return;
+    const Word* const halves = a.exchange.halves + kHalfRows * (block / 2);
+    const float y = lane >= kHalfRows ? float_of(take(halves + lane - kHalfRows, tag)) : half;
+    a.exchange.inner.put_block(third_unit(), y, tag);
   }
   // The activations of all experts, by all threads.
   __device__ void take_inner() const {
     const QuantizedWords& inner = a.exchange.inner;
-    const int pairs = QuantizedWords::kPairs * num_units;
-    const int count = (pairs - i + kThreads - 1) / kThreads;
+    constexpr int kPairs = QuantizedWords::kPairs * kNumUnits;
+    const int count = kThreads + i < kPairs ? 2 : 1;
     TwoWords words[kInnerPairs];
     take_pairs(inner.pair(i), 2 * kThreads, count, tag, words);
-#pragma unroll
-    for (int n = 0; n < kInnerPairs; ++n) {
-      if (n < count) shared.activations.store(i + kThreads * n, words[n]);
-    }
+    shared.activations.store(i, words[0]);
+    if (count == 2) shared.activations.store(i + kThreads, words[1]);
   }
 
-  __device__ void down() {
-    if (!has_rows()) {
-      if (has_next()) start_qkv(layer + 1);
-      return;
-    }
-    const PersistentMatrix& matrix = weights(layer).down_proj;
-    const int super_blocks = a.moe_intermediate_size / 256;
-    const int ranks = a.num_experts_per_tok;
-    take_inner();
+  // Weighted sums and the residual, from the sums of all products of down.
+  __device__ void down_sums() const {
     __syncthreads();
-    // An expert and every other of its super-blocks a warp.
-    static_assert(kDownGroups == 2);
-    const int rank = warp % kMaxRanks;
-    if (rank < ranks) copies.wait(kDownPiece + rank, parity);
-    // Only now, so that device memory has sent the experts before.
-    if (has_next()) start_qkv(layer + 1);
-    if (rank < ranks) {
-#pragma unroll 1
-      for (int s = warp / kMaxRanks; s < super_blocks; s += kWarps / kMaxRanks) {
-        const int n = rank * super_blocks + s;
-        products(shared, matrix.type,
-                 a.plan.down + down_tile(rank, 0) + static_cast<unsigned>(s) * matrix.tile_bytes,
-                 matrix.group_bytes, row_groups(), n, n * 8, kMaxRanks * super_blocks * 8);
-      }
+    if (i >= kRowsEach) return;
+    const float* const sums = shared.sums + kInnerStride * i;
+    float of[kRanks * kInnerBlocks];
+#pragma unroll
+    for (int n = 0; n < kRanks * kInnerBlocks; n += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(sums + n);
+      of[n] = four.x, of[n + 1] = four.y, of[n + 2] = four.z, of[n + 3] = four.w;
     }
-    __syncthreads();
-    if (i < 8 * kMaxRanks * row_groups()) {
-      shared.outs[i] = row_sum(0, i / 8, i % 8, super_blocks);
+    float sum = 0.0f;
+#pragma unroll
+    for (int r = 0; r < kRanks; ++r) {
+      float y = 0.0f;
+#pragma unroll
+      for (int n = 0; n < kInnerBlocks; ++n) y = __fadd_rn(y, of[r * kInnerBlocks + n]);
+      sum = __fmaf_rn(shared.shares[r], y, sum);
     }
-    __syncthreads();
-    if (i < 8 * row_groups()) {
-      float sum = 0.0f;
-#pragma unroll 4
-      for (int r = 0; r < ranks; ++r) {
-        sum = __fmaf_rn(shared.shares[r], shared.outs[(i / 8 * kMaxRanks + r) * 8 + i % 8], sum);
-      }
-      const float y = __fadd_rn(shared.attended[i], sum);
-      const int row = kRowsEach * block + i;
-      if (has_next()) {
-        put(a.exchange.hidden + row, tagged(y, tag));
-      } else {
-        a.hidden[row] = y;
-      }
+    const float y = __fadd_rn(shared.attended[i], sum);
+    const int row = kRowsEach * block + i;
+    if (has_next()) {
+      put(a.exchange.hidden + row, tagged(y, tag));
+    } else {
+      a.hidden[row] = y;
     }
   }
 
   const PersistentArguments& a;
   PersistentShared& shared;
   const Copies copies;
-  const int i = static_cast<int>(threadIdx.x);
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int block = static_cast<int>(blockIdx.x);
+  int i = static_cast<int>(threadIdx.x);
+  int warp = static_cast<int>(threadIdx.x) / kWarp;
+  int lane = static_cast<int>(threadIdx.x) % kWarp;
+  int block = static_cast<int>(blockIdx.x);
   const unsigned first_tag;
-  // Of gate_up: the units of an expert, and of all; this block's own one, and the one it shares
-  // with its neighbour, whose first half the even block has; the ranks of their experts.
-  const int units_each;
-  const int num_units;
-  const int own_unit;
-  const int third_unit;
-  const int own_rank;
-  const int third_rank;
   const int position;
-  const int num_chunks;
-  // Of attention: a chunk of one head where every head and chunk can have a block, else of four.
-  const int heads_each;
-  const int items_of_chunk;
-  const Item first_item;
   int layer = 0;
   unsigned parity = 0;
   unsigned tag = 0;  // Of what this layer writes.
@@ -973,8 +1007,7 @@ PersistentMatrix persistent_matrix(const DeviceMatrix& matrix) {
 std::size_t ceil_divide(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 // The plan for all layers, and the bytes it takes.
-std::pair<Plan, std::size_t> plan_of(const DecodeShape& shape,
-                                     std::span<const DeviceLayer> layers) {
+std::pair<Plan, std::size_t> plan_of(std::span<const DeviceLayer> layers) {
   std::size_t half = 0;
   std::size_t qkv = sizeof(ChunkRows);
   std::size_t out = 0;
@@ -984,8 +1017,8 @@ std::pair<Plan, std::size_t> plan_of(const DecodeShape& shape,
     qkv = std::max(qkv, kQkvGroups * 8 *
                             std::max({layer.q_proj.row_bytes, layer.k_proj.row_bytes,
                                       layer.v_proj.row_bytes}));
-    out = std::max(out, kOutGroups * 8 * layer.o_proj.row_bytes);
-    down = std::max(down, shape.num_experts_per_tok * kDownGroups * 8 * layer.down_proj.row_bytes);
+    out = std::max(out, kRowsEach * layer.o_proj.row_bytes);
+    down = std::max(down, kRanks * kRowsEach * layer.down_proj.row_bytes);
   }
   constexpr std::size_t kAlignment = 128;
   const auto align = [](std::size_t at) { return ceil_divide(at, kAlignment) * kAlignment; };
@@ -999,14 +1032,13 @@ std::pair<Plan, std::size_t> plan_of(const DecodeShape& shape,
 
 // Where the words are from `base` on, and how many there are. Every part begins at a multiple of 16
 // bytes.
-std::pair<Exchange, std::size_t> exchange_of(const DecodeShape& shape, Word* base) {
+std::pair<Exchange, std::size_t> exchange_of(std::size_t capacity, Word* base) {
   std::size_t used = 0;
   const auto part = [&](std::size_t count) {
     Word* const at = base + used;
     used += count + count % 2;
     return at;
   };
-  const AttentionShape& heads = shape.heads;
   const auto quantized = [&](std::size_t size) {
     QuantizedWords words;
     words.words = part(size / 32 * 2 * QuantizedWords::kPairs);
@@ -1014,21 +1046,19 @@ std::pair<Exchange, std::size_t> exchange_of(const DecodeShape& shape, Word* bas
   };
   Exchange of;
   of.launches = part(1);
-  of.hidden = part(shape.hidden_size);
-  of.attended = part(shape.hidden_size);
-  of.qkv[0] = part(heads.query_size());
-  of.qkv[1] = part(heads.key_value_size());
-  of.qkv[2] = part(heads.key_value_size());
-  of.heads = quantized(heads.query_size());
-  of.logits = part(shape.num_experts);
-  of.halves =
-      part(ceil_divide(shape.num_experts_per_tok * shape.moe_intermediate_size / 32, kPairUnits) *
-           8 * kHalfGroups);
-  of.inner = quantized(shape.num_experts_per_tok * shape.moe_intermediate_size);
-  const std::size_t max_chunks = ceil_divide(shape.capacity, kAttentionChunk);
+  of.hidden = part(kHidden);
+  of.attended = part(kHidden);
+  of.qkv[0] = part(kQuerySize);
+  of.qkv[1] = part(kKeyValueSize);
+  of.qkv[2] = part(kKeyValueSize);
+  of.heads = quantized(kQuerySize);
+  of.logits = part(kNumExperts);
+  of.halves = part(kWorkers / 2 * kHalfRows);
+  of.inner = quantized(kRanks * kInner);
+  const std::size_t max_chunks = ceil_divide(capacity, kAttentionChunk);
   of.max_chunks = static_cast<int>(max_chunks);
-  of.values = part(heads.num_attention_heads * max_chunks * heads.head_dim);
-  of.terms = part(heads.num_attention_heads * max_chunks * 2);
+  of.values = part(kNumHeads * max_chunks * kHeadDim);
+  of.terms = part(kNumHeads * max_chunks * 2);
   return {of, used};
 }
 
@@ -1036,42 +1066,34 @@ std::pair<Exchange, std::size_t> exchange_of(const DecodeShape& shape, Word* bas
 
 bool can_persist(const Stream& stream, const DecodeShape& shape,
                  std::span<const DeviceLayer> layers) {
-  const auto blocks = static_cast<std::size_t>(stream.num_multiprocessors);
   const AttentionShape& heads = shape.heads;
-  const std::size_t qkv_blocks = ceil_divide(heads.query_size() / 8, kQkvGroups) +
-                                 ceil_divide(heads.key_value_size() / 8, kQkvGroups) +
-                                 ceil_divide(heads.key_value_size() / 8, kValueGroups);
-  const std::size_t units = shape.moe_intermediate_size / 32 * shape.num_experts_per_tok;
-  const std::size_t pairs = ceil_divide(units, kPairUnits);
   if (layers.empty() || layers.size() > ~kTags || !stream.has_clusters ||
-      shape.hidden_size != kHidden || heads.head_dim != kHeadDim ||
-      heads.num_attention_heads / heads.num_key_value_heads % kFastHeads != 0 ||
-      shape.num_experts > kMaxExperts || shape.num_experts > blocks ||
-      shape.num_experts_per_tok > kMaxRanks || qkv_blocks > blocks ||
-      kHidden / 8 > kOutGroups * blocks || 2 * pairs > blocks || units > kMaxInnerBlocks ||
-      heads.query_size() / 256 * 8 * kOutGroups > kMaxSums ||
-      shape.moe_intermediate_size / 256 * 8 * kDownGroups * kMaxRanks > kMaxSums ||
+      shape.hidden_size != kHidden || heads.num_attention_heads != kNumHeads ||
+      heads.num_key_value_heads != kNumKeyValueHeads || heads.head_dim != kHeadDim ||
+      shape.num_experts != kNumExperts || shape.num_experts_per_tok != kRanks ||
+      shape.moe_intermediate_size != kInner ||
+      stream.num_multiprocessors < std::max(kQkvBlocks, kWorkers) ||
       sizeof(PersistentShared) > stream.max_shared_bytes) {
     return false;
   }
-  return std::ranges::all_of(
-             layers,
-             [&](const DeviceLayer& layer) {
-               for (const DeviceMatrix* matrix :
-                    {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.gate_proj,
-                     &layer.up_proj, &layer.down_proj}) {
-                 const bool is_k =
-                     matrix->type == TensorType::kQ4_K || matrix->type == TensorType::kQ6_K;
-                 if (!is_k || matrix->columns % 256 != 0 || matrix->tiled_rows != matrix->rows)
-                   return false;
-               }
-               return layer.router.type == TensorType::kF32 &&
-                      layer.gate_proj.row_bytes == layer.up_proj.row_bytes;
-             }) &&
-         plan_of(shape, layers).second <= kTileBytes;
+  return std::ranges::all_of(layers,
+                             [&](const DeviceLayer& layer) {
+                               for (const DeviceMatrix* matrix :
+                                    {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj,
+                                     &layer.gate_proj, &layer.up_proj, &layer.down_proj}) {
+                                 const bool is_k = matrix->type == TensorType::kQ4_K ||
+                                                   matrix->type == TensorType::kQ6_K;
+                                 if (!is_k || matrix->tiled_rows != matrix->rows) return false;
+                               }
+                               return layer.router.type == TensorType::kF32 &&
+                                      layer.gate_proj.row_bytes == layer.up_proj.row_bytes;
+                             }) &&
+         plan_of(layers).second <= kTileBytes;
 }
 
-std::size_t exchange_words(const DecodeShape& shape) { return exchange_of(shape, nullptr).second; }
+std::size_t exchange_words(const DecodeShape& shape) {
+  return exchange_of(shape.capacity, nullptr).second;
+}
 
 PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cache) {
   PersistentLayer of;
@@ -1096,27 +1118,14 @@ void decode_layers(const Stream& stream, const DecodeShape& shape,
                    std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
                    std::uint64_t* exchange, const DecodeBuffers& buffers) {
   CHECK(can_persist(stream, shape, layers));
-  const AttentionShape& heads = shape.heads;
   PersistentArguments a{};
   a.layers = on_device;
   a.num_layers = static_cast<int>(layers.size());
-  a.exchange = exchange_of(shape, exchange).first;
-  a.plan = plan_of(shape, layers).first;
-  const auto qkv_blocks = [](std::size_t rows) {
-    return static_cast<int>(ceil_divide(rows / 8, kQkvGroups));
-  };
-  a.first_block[1] = qkv_blocks(heads.query_size());
-  a.first_block[2] = a.first_block[1] + qkv_blocks(heads.key_value_size());
-  a.query_size = static_cast<int>(heads.query_size());
-  a.key_value_size = static_cast<int>(heads.key_value_size());
-  a.group_size = static_cast<int>(heads.num_attention_heads / heads.num_key_value_heads);
-  a.num_heads = static_cast<int>(heads.num_attention_heads);
-  a.num_experts = static_cast<int>(shape.num_experts);
-  a.num_experts_per_tok = static_cast<int>(shape.num_experts_per_tok);
-  a.moe_intermediate_size = static_cast<int>(shape.moe_intermediate_size);
+  a.exchange = exchange_of(shape.capacity, exchange).first;
+  a.plan = plan_of(layers).first;
   a.norm_topk_prob = shape.norm_topk_prob;
   a.epsilon = shape.rms_norm_eps;
-  a.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
+  a.scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
   a.cosines = buffers.cosines;
   a.sines = buffers.sines;
   a.state = buffers.state;

@@ -72,6 +72,7 @@ struct ActivationLane {
 
   __device__ int first_sum(int b) const { return static_cast<std::int16_t>(sums[b] & 0xffff); }
   __device__ int second_sum(int b) const { return sums[b] >> 16; }
+  __device__ int sum(int b) const { return __dp2a_lo(sums[b], 0x0101, 0); }
 
   // q_row, meta_row: of the token, in global or shared memory.
   __device__ void load(const std::int8_t* q_row, const ActivationMeta* meta_row, int s, int p) {
@@ -135,15 +136,27 @@ struct UnpackedWithMin {
 
   // header: d, dmin and the 12 bytes of scales, as in the file.
   __device__ void unpack_header(uint4 header, int p) {
-    const __half2 ds = *reinterpret_cast<const __half2*>(&header.x);
+    UnpackedWithMin unused;
+    unpack_headers(header, header, p, *this, unused);
+  }
+  // Of two rows at once, in the lower and the upper halves of words.
+  __device__ static void unpack_headers(uint4 first, uint4 second, int p, UnpackedWithMin& w,
+                                        UnpackedWithMin& other) {
+    const unsigned halves = (p & 1) == 0 ? 0x5410u : 0x7632u;
+    const unsigned a = __byte_perm(first.y, second.y, halves);
+    const unsigned b = __byte_perm(first.z, second.z, halves);
+    const unsigned c = __byte_perm(first.w, second.w, halves);
+    const unsigned scales = p < 2 ? a & 0x3f3f3f3fu : (c & 0x0f0f0f0fu) | ((a >> 2) & 0x30303030u);
+    const unsigned mins =
+        p < 2 ? b & 0x3f3f3f3fu : ((c >> 4) & 0x0f0f0f0fu) | ((b >> 2) & 0x30303030u);
+    w.take_header(first.x, scales, mins);
+    other.take_header(second.x, scales >> 16, mins >> 16);
+  }
+  // d and dmin, and two bytes each.
+  __device__ void take_header(unsigned halves, unsigned scales, unsigned mins) {
+    const __half2 ds = *reinterpret_cast<const __half2*>(&halves);
     d = __low2float(ds);
     dmin = __high2float(ds);
-    const int shift = 16 * (p & 1);
-    const unsigned a = header.y >> shift;
-    const unsigned b = header.z >> shift;
-    const unsigned c = header.w >> shift;
-    const unsigned scales = p < 2 ? a & 0x3f3fu : (c & 0x0f0fu) | ((a >> 2) & 0x3030u);
-    const unsigned mins = p < 2 ? b & 0x3f3fu : ((c >> 4) & 0x0f0fu) | ((b >> 2) & 0x3030u);
     scale[0] = static_cast<int>(scales & 0xffu);
     scale[1] = static_cast<int>((scales >> 8) & 0xffu);
     min[0] = static_cast<int>(mins & 0xffu);
@@ -154,7 +167,7 @@ struct UnpackedWithMin {
   }
   // v of block 2p + b, from its dot product.
   __device__ float scaled(const ActivationLane& x, int b, int dot) const {
-    const float minimum = __int2float_rn(min[b] * (x.first_sum(b) + x.second_sum(b)));
+    const float minimum = __int2float_rn(min[b] * x.sum(b));
     return __fmaf_rn(d, __int2float_rn(scale[b] * dot), -__fmul_rn(dmin, minimum));
   }
   __device__ float dot(const ActivationLane& x) const {

@@ -27,6 +27,15 @@ __device__ inline void add_product_32(unsigned a0, unsigned a1, unsigned a2, uns
       : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
+// c = a b + what both rows begin with in the columns 2p and 2p + 1. Zeros as c would be as many
+// instructions.
+__device__ inline void start_product_32(unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                        unsigned b0, unsigned b1, int even, int odd, int (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%10, %11, %10, %11};"
+      : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1), "r"(even), "r"(odd));
+}
 
 struct TokenLane {
   unsigned words[8];      // Of block g where g / 2 = p, else zeros.
@@ -62,47 +71,95 @@ __device__ inline RowPair pair_dots<TensorType::kQ4_K>(const Fragment<TensorType
                                                        const Fragment<TensorType::kQ4_K>& second,
                                                        const TokenLane& x, int lane) {
   constexpr unsigned kLow = 0x0f0f0f0fu;
-  int low[4] = {};  // With the lower nibbles, block 2p's,
-  int all[4] = {};  // and with both: that of block 2p + 1 is a sixteenth of the difference.
+  int low[4];   // With the lower nibbles, block 2p's,
+  int high[4];  // and with the upper ones, 16 times too large.
 #pragma unroll
   for (int k = 0; k < 8; k += 2) {
     const unsigned a[4] = {word_of(first.q, k), word_of(second.q, k), word_of(first.q, k + 1),
                            word_of(second.q, k + 1)};
-    add_product_32(a[0] & kLow, a[1] & kLow, a[2] & kLow, a[3] & kLow, x.words[k], x.words[k + 1],
-                   low);
-    add_product_32(a[0], a[1], a[2], a[3], x.words[k], x.words[k + 1], all);
+    const auto add = [&](unsigned mask, int(&c)[4]) {
+      if (k == 0) {
+        start_product_32(a[0] & mask, a[1] & mask, a[2] & mask, a[3] & mask, x.words[k],
+                         x.words[k + 1], 0, 0, c);
+      } else {
+        add_product_32(a[0] & mask, a[1] & mask, a[2] & mask, a[3] & mask, x.words[k],
+                       x.words[k + 1], c);
+      }
+    };
+    add(kLow, low);
+    add(~kLow, high);
   }
-  const auto row = [&](const Fragment<TensorType::kQ4_K>& of, int even, int odd) {
-    UnpackedWithMin w;
-    w.unpack_header(of.header, lane % 4);
-    return pair_sum(x.scales, w.scaled(x.scales, 0, low[even]),
-                    w.scaled(x.scales, 1, (all[odd] - low[odd]) >> 4));
+  UnpackedWithMin w[2];
+  UnpackedWithMin::unpack_headers(first.header, second.header, lane % 4, w[0], w[1]);
+  const auto row = [&](int r) {
+    return pair_sum(x.scales, w[r].scaled(x.scales, 0, low[2 * r]),
+                    w[r].scaled(x.scales, 1, high[2 * r + 1] >> 4));
   };
-  return {row(first, 0, 1), row(second, 2, 3)};
+  return {row(0), row(1)};
 }
 
+// No weight is put together from its four and its two bits: the tensor cores multiply them apart,
+// as they lie in their words, so that a word costs a mask. Integers here are 16 times too large in
+// block 2p + 1, which its d takes back; both are powers of two away from exact integers.
 template <>
 __device__ inline RowPair pair_dots<TensorType::kQ6_K>(const Fragment<TensorType::kQ6_K>& first,
                                                        const Fragment<TensorType::kQ6_K>& second,
                                                        const TokenLane& x, int lane) {
-  const Unpacked<TensorType::kQ6_K> a(first, lane % 4);
-  const Unpacked<TensorType::kQ6_K> b(second, lane % 4);
-  int dots[2][2][4] = {};  // [block 2p or 2p + 1][its first or second 16 columns]
+  constexpr unsigned kLow = 0x0f0f0f0fu;
+  int even[2][2];  // [half of 16 columns][row], block 2p,
+  int odd[2][2];   // and block 2p + 1.
 #pragma unroll
-  for (int k = 0; k < 8; k += 2) {
+  for (int half = 0; half < 2; ++half) {
+    const int k = 4 * half;
+    const auto word = [&](int n) { return word_of(first.q, k + n); };
+    const auto other = [&](int n) { return word_of(second.q, k + n); };
+    // Weights count 32 more than they are.
+    const int even_sum = half == 0 ? x.scales.first_sum(0) : x.scales.second_sum(0);
+    const int odd_sum = half == 0 ? x.scales.first_sum(1) : x.scales.second_sum(1);
+    int low[4];
+    int upper[4];
+    start_product_32(word(0) & kLow, other(0) & kLow, word(1) & kLow, other(1) & kLow, x.words[k],
+                     x.words[k + 1], -32 * even_sum, 0, low);
+    add_product_32(word(2) & kLow, other(2) & kLow, word(3) & kLow, other(3) & kLow, x.words[k + 2],
+                   x.words[k + 3], low);
+    start_product_32(word(0) & ~kLow, other(0) & ~kLow, word(1) & ~kLow, other(1) & ~kLow,
+                     x.words[k], x.words[k + 1], 0, -512 * odd_sum, upper);
+    add_product_32(word(2) & ~kLow, other(2) & ~kLow, word(3) & ~kLow, other(3) & ~kLow,
+                   x.words[k + 2], x.words[k + 3], upper);
+    // A word of the two bits is of two words of columns: bits 0 and 1 of its bytes are of block 2p
+    // and the first, 2 and 3 of block 2p + 1, the others of the second word.
+    const unsigned high[4] = {word_of(&first.high, 2 * half), word_of(&second.high, 2 * half),
+                              word_of(&first.high, 2 * half + 1),
+                              word_of(&second.high, 2 * half + 1)};
+    int two[4][4];  // Those of the second word and block 2p have the factor of the others: to low.
 #pragma unroll
-    for (int block = 0; block < 2; ++block) {
-      const int at = 8 * block + k;
-      add_product_32(static_cast<unsigned>(a.q[at]), static_cast<unsigned>(b.q[at]),
-                     static_cast<unsigned>(a.q[at + 1]), static_cast<unsigned>(b.q[at + 1]),
-                     x.words[k], x.words[k + 1], dots[block][k / 4]);
+    for (int n = 0; n < 4; ++n) {
+      const unsigned mask = 0x03030303u << (2 * n);
+      const unsigned a[4] = {high[0] & mask, high[1] & mask, high[2] & mask, high[3] & mask};
+      const unsigned b[2] = {x.words[k + n / 2], x.words[k + 2 + n / 2]};
+      if (n == 2) {
+        add_product_32(a[0], a[1], a[2], a[3], b[0], b[1], low);
+      } else {
+        start_product_32(a[0], a[1], a[2], a[3], b[0], b[1], 0, 0, two[n]);
+      }
+    }
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const int e = 2 * row;
+      const int o = e + 1;
+      even[half][row] = low[e] + 16 * two[0][e];
+      odd[half][row] = upper[o] + 64 * two[1][o] + 4 * two[3][o];
     }
   }
-  const auto row = [&](const Unpacked<TensorType::kQ6_K>& w, int even, int odd) {
-    return pair_sum(x.scales, w.scaled(x.scales, 0, dots[0][0][even], dots[0][1][even]),
-                    w.scaled(x.scales, 1, dots[1][0][odd], dots[1][1][odd]));
+  const auto row = [&](const Fragment<TensorType::kQ6_K>& of, int r) {
+    const Unpacked<TensorType::kQ6_K> w(of, lane % 4);  // For its scales.
+    const auto v = [&](float d, const int(&dots)[2][2], int b) {
+      return __fmul_rn(
+          d, __int2float_rn(w.scale[2 * b] * dots[0][r] + w.scale[2 * b + 1] * dots[1][r]));
+    };
+    return pair_sum(x.scales, v(w.d, even, 0), v(__fmul_rn(w.d, 0.0625f), odd, 1));
   };
-  return {row(a, 0, 1), row(b, 2, 3)};
+  return {row(first, 0), row(second, 1)};
 }
 
 }  // namespace
