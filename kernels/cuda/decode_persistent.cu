@@ -69,15 +69,13 @@ constexpr int kQkvBlocks = kValueBlock + (kKeyValueSize / 8 + kValueGroups - 1) 
 constexpr int kRowGroups = 2;
 constexpr int kRowsEach = 8 * kRowGroups;
 constexpr int kWorkers = kHidden / kRowsEach;  // Blocks that have rows of hidden and units.
-static_assert(kWorkers >= kNumExperts);
+static_assert(kWorkers == kNumExperts);        // A row of the router each.
 constexpr int kUnitGroups = 4;  // A unit of gate_up: 32 rows of one expert's gate_proj and up_proj.
 constexpr int kHalfGroups = 2;  // Half of one, a pair of tiles.
 constexpr int kPairUnits = 3;   // Of two blocks: one each, and half of the third.
 constexpr int kUnitsEach = kInner / 32;
 constexpr int kNumUnits = kRanks * kUnitsEach;
 static_assert(2 * kNumUnits == kPairUnits * kWorkers);
-constexpr int kInnerPairs = 2;  // Of words, a thread.
-static_assert(QuantizedWords::kPairs * kNumUnits <= kInnerPairs * kThreads);
 // From the sums of a row's super-blocks to those of the next row, in floats: a multiple of 16 bytes
 // that puts eight rows in different banks.
 constexpr int sum_stride(int super_blocks) { return (super_blocks + 3) / 4 * 4 + 4; }
@@ -478,7 +476,7 @@ class Block {
                         kRowGroups);
   }
   __device__ void start_router(int of) const {
-    if (!starts(kWarps - 1) || block >= kNumExperts) return;
+    if (!starts(kWarps - 1) || !is_worker()) return;
     copies.start(kRouterPiece, shared.tiles + a.plan.router,
                  weights(of).router + static_cast<std::size_t>(block) * kHidden,
                  kHidden * sizeof(float));
@@ -730,9 +728,7 @@ class Block {
     for (int c = lane; c < kHeadDim; c += kWarp) {
       const std::uint16_t half = half_bits(row[c]);
       near[c] = half;
-      if (!to_cache) continue;
-      if (!is_finite_half(half)) a.state->cache_failed = 1;
-      cache[c] = half;
+      if (to_cache) store_cached(half, a.state, cache + c);
     }
   }
 
@@ -753,15 +749,20 @@ class Block {
   }
   // Super-block s of what attention gave, by a warp: eight blocks of two heads.
   __device__ void take_heads(int s) const {
-    const QuantizedWords& heads = a.exchange.heads;
     constexpr int kPairs = 8 * QuantizedWords::kPairs;
-    const int first = kPairs * s + lane;
-    const int count = kWarp + lane < kPairs ? 2 : 1;
-    TwoWords words[2];
-    take_pairs(heads.pair(first), 2 * kWarp, count, tag, words);
-    shared.activations.store(first, words[0]);
-    if (count == 2) shared.activations.store(first + kWarp, words[1]);
+    take_quantized<kWarp, kPairs>(a.exchange.heads, kPairs * s, lane);
     __syncwarp();
+  }
+  // kPairs pairs of words from `first` on to shared.activations, by kTakers threads, of which this
+  // one is number n: one or two each.
+  template <int kTakers, int kPairs>
+  __device__ void take_quantized(const QuantizedWords& from, int first, int n) const {
+    static_assert(kTakers <= kPairs && kPairs <= 2 * kTakers);
+    const int count = kTakers + n < kPairs ? 2 : 1;
+    TwoWords words[2];
+    take_pairs(from.pair(first + n), 2 * kTakers, count, tag, words);
+    shared.activations.store(first + n, words[0]);
+    if (count == 2) shared.activations.store(first + n + kTakers, words[1]);
   }
 
   __device__ void router() {
@@ -772,7 +773,7 @@ class Block {
     const float4 y = norm(x, gain, a.epsilon);
     reinterpret_cast<float4*>(shared.x)[i] = y;
     __syncthreads();
-    if (block < kNumExperts && i < kLanes) {
+    if (i < kLanes) {
       copies.wait(kRouterPiece, parity);
       const auto* const row = reinterpret_cast<const float*>(shared.tiles + a.plan.router);
       float sum = 0.0f;
@@ -781,7 +782,7 @@ class Block {
       shared.lanes[i] = sum;
     }
     __syncthreads();
-    if (block < kNumExperts && warp == 0) {
+    if (warp == 0) {
       const float logit = halving_tree(shared.lanes);
       if (lane == 0) put(a.exchange.logits + block, tagged(logit, tag));
     }
@@ -902,7 +903,7 @@ class Block {
       }
       if (step == kDown) {
         hand_on_units(half);
-        take_inner();
+        take_quantized<kThreads, QuantizedWords::kPairs * kNumUnits>(a.exchange.inner, 0, i);
         __syncthreads();
         copies.wait(kDownPiece + warp % kRanks, parity);
         // Only now, so that device memory has sent the experts before.
@@ -941,17 +942,6 @@ class Block {
     const float y = lane >= kHalfRows ? float_of(take(halves + lane - kHalfRows, tag)) : half;
     a.exchange.inner.put_block(third_unit(), y, tag);
   }
-  // The activations of all experts, by all threads.
-  __device__ void take_inner() const {
-    const QuantizedWords& inner = a.exchange.inner;
-    constexpr int kPairs = QuantizedWords::kPairs * kNumUnits;
-    const int count = kThreads + i < kPairs ? 2 : 1;
-    TwoWords words[kInnerPairs];
-    take_pairs(inner.pair(i), 2 * kThreads, count, tag, words);
-    shared.activations.store(i, words[0]);
-    if (count == 2) shared.activations.store(i + kThreads, words[1]);
-  }
-
   // Weighted sums and the residual, from the sums of all products of down.
   __device__ void down_sums() const {
     __syncthreads();

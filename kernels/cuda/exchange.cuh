@@ -77,12 +77,6 @@ __device__ inline void take_pairs(const Word* at, int stride, int count, unsigne
   } while (!all);
 }
 
-// Waits for the word as one of few that ask, so that asking leaves the caches to others; what is
-// read after it mostly has its tag.
-__device__ inline void await(const Word* at, unsigned tag) {
-  while (tag_of(read_word(at)) != tag) continue;
-}
-
 // Rows of quantized activations: five pairs of words a block of 32, four int8 in each of the first
 // eight, then d and the sums (ActivationMeta).
 struct QuantizedWords {

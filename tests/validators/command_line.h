@@ -3,14 +3,14 @@
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
-#include <unistd.h>
-#include <algorithm>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+
+#include "tests/validators/test_folder.h"
 
 namespace refute {
 
@@ -43,38 +43,26 @@ struct CommandResult {
 // A folder that is the working directory of every command, removed at the end.
 class CommandLine {
  public:
-  CommandLine() {
-    std::string name = testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::ranges::replace(name, '/', '_');  // Of a test with a parameter: one folder, not two.
-    folder_ = std::filesystem::path(testing::TempDir()) /
-              ("refute_cli_" + std::to_string(::getpid()) + "_" + name);
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  ~CommandLine() { std::filesystem::remove_all(folder_); }
-  CommandLine(const CommandLine&) = delete;
-  CommandLine& operator=(const CommandLine&) = delete;
-
-  const std::filesystem::path& folder() const { return folder_; }
+  const std::filesystem::path& folder() const { return folder_.path(); }
 
   // Copies a contract of tests/data/contracts/run to contracts/ of this folder.
   void add_contract(const std::string& name) const {
-    write_text(folder_ / "contracts" / name,
+    write_text(folder() / "contracts" / name,
                read_text(std::filesystem::path(REFUTE_TEST_DATA) / "contracts/run" / name));
   }
 
   // `refute ARGUMENTS`, as the shell reads them; `before` stands in front.
   CommandResult run(const std::string& arguments, const std::string& before = "") const {
-    const auto out = folder_ / "stdout.txt";
-    const auto err = folder_ / "stderr.txt";
-    const std::string command = "cd '" + folder_.string() + "' && " + before + " '" +
+    const auto out = folder() / "stdout.txt";
+    const auto err = folder() / "stderr.txt";
+    const std::string command = "cd '" + folder().string() + "' && " + before + " '" +
                                 REFUTE_BINARY + "' " + arguments + " >stdout.txt 2>stderr.txt";
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(out), read_text(err)};
   }
 
  private:
-  std::filesystem::path folder_;
+  TestFolder folder_;
 };
 
 }  // namespace refute

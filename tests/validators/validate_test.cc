@@ -1,7 +1,6 @@
 #include "validators/validate.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "tests/validators/stub_registry.h"
+#include "tests/validators/test_folder.h"
 
 namespace refute {
 namespace {
@@ -18,29 +18,17 @@ namespace fs = std::filesystem;
 
 const std::string kContracts = std::string(REFUTE_TEST_DATA) + "/contracts";
 
-// An empty folder of the test's own.
 class Folder {
  public:
-  Folder()
-      : path_(fs::path(testing::TempDir()) /
-              ("refute_" + std::to_string(::getpid()) + "_" +
-               std::string(testing::UnitTest::GetInstance()->current_test_info()->name()))) {
-    fs::remove_all(path_);
-    fs::create_directories(path_);
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  std::string path() const { return path_.string(); }
+  std::string path() const { return folder_.path().string(); }
   std::string write(const std::string& name, const std::string& text) const {
-    fs::create_directories((path_ / name).parent_path());
-    std::ofstream(path_ / name, std::ios::binary) << text;
-    return (path_ / name).string();
+    fs::create_directories((folder_.path() / name).parent_path());
+    std::ofstream(folder_.path() / name, std::ios::binary) << text;
+    return (folder_.path() / name).string();
   }
 
  private:
-  fs::path path_;
+  TestFolder folder_;
 };
 
 ValidateResult validate(const std::vector<std::string>& paths) {
