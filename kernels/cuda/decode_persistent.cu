@@ -98,9 +98,10 @@ enum Piece : int {
   kQkvPiece,
   kOutPiece,
   kRouterPiece,
-  kHalfPiece,  // Of gate_proj and of up_proj.
-  kUnitPiece = kHalfPiece + 2,
-  kDownPiece = kUnitPiece + 2,
+  kHalfPiece,                   // Of gate_proj and of up_proj: the half unit,
+  kUnitPiece = kHalfPiece + 2,  // and both halves of the unit.
+  kUnitEndPiece = kUnitPiece + 2,
+  kDownPiece = kUnitEndPiece + 2,
   kLayerPiece = kDownPiece + kRanks,
   kPieces,
 };
@@ -491,7 +492,9 @@ class Block {
     if (qkv_count() == 0 && !is_worker()) return;
     const float4 gain = gain_of(weights(layer).input_layernorm);
     const float4 x = layer == 0 ? reinterpret_cast<const float4*>(a.hidden)[i]
-                                : take_four(a.exchange.hidden + 4 * i, tag - 1);
+                                : take_four(a.exchange.hidden, tag - 1);
+    // Copies delay what blocks hand to each other: these are there before q, k and v are put.
+    if (layer > 0) start_out(layer);
     keep_own(x, shared.entered);
     quantize_row(norm(x, gain, a.epsilon));
     __syncthreads();
@@ -519,9 +522,16 @@ class Block {
     }
   }
 
-  __device__ static float4 take_four(const Word* at, unsigned tag) {
+  // Where element `row` is of what take_four reads: what a warp reads at once lies side by side,
+  // and of no 32 bytes only half.
+  __device__ static int place_of(int row) {
+    const int thread = row / 4;
+    return thread / kWarp * 4 * kWarp + row % 4 / 2 * 2 * kWarp + thread % kWarp * 2 + row % 2;
+  }
+  // This thread's four elements of a row of hidden.
+  __device__ float4 take_four(const Word* row, unsigned of_tag) const {
     TwoWords words[2];
-    take_pairs(at, 2, 2, tag, words);
+    take_pairs(row + 4 * kWarp * warp + 2 * lane, 2 * kWarp, 2, of_tag, words);
     return {float_of(words[0].first), float_of(words[0].second), float_of(words[1].first),
             float_of(words[1].second)};
   }
@@ -567,7 +577,6 @@ class Block {
 
   __device__ void attention() {
     if (has_next()) start_layer(layer + 1);
-    if (layer > 0) start_out(layer);
     const int each = static_cast<int>(gridDim.x);
     bool has_more = start_item(1);
 #pragma unroll 1
@@ -743,7 +752,7 @@ class Block {
     __syncthreads();
     if (i < kRowsEach) {
       const float y = __fadd_rn(shared.entered[i], row_sum<kQueryBlocks>(kQueryStride * i));
-      put(a.exchange.attended + kRowsEach * block + i, tagged(y, tag));
+      put(a.exchange.attended + place_of(kRowsEach * block + i), tagged(y, tag));
     }
     __syncthreads();  // What others ask for next would be in front of that.
   }
@@ -768,7 +777,7 @@ class Block {
   __device__ void router() {
     if (!is_worker()) return;
     const float4 gain = gain_of(weights(layer).post_attention_layernorm);
-    const float4 x = take_four(a.exchange.attended + 4 * i, tag);
+    const float4 x = take_four(a.exchange.attended, tag);
     keep_own(x, shared.attended);
     const float4 y = norm(x, gain, a.epsilon);
     reinterpret_cast<float4*>(shared.x)[i] = y;
@@ -796,18 +805,22 @@ class Block {
   __device__ int own_unit() const { return kPairUnits * (block / 2) + block % 2; }
   __device__ int third_unit() const { return kPairUnits * (block / 2) + 2; }
 
-  // gate_proj (m = 0) and up_proj of the half unit and of the unit.
-  __device__ void start_units() const {
-    const int n = warp;
-    if (lane != 0 || n >= 4) return;
-    const bool is_half = n < 2;
-    const int m = n % 2;
+  // gate_proj (m = 0) and up_proj of some parts: the half unit, the unit's first half, its second.
+  enum Part : int { kHalfUnit, kUnitBegin, kUnitRest, kParts };
+  __device__ void start_units(int first_part, int end_part) const {
+    static_assert(kUnitGroups == 2 * kHalfGroups);
+    const int part = warp / 2;
+    const int m = warp % 2;
+    if (lane != 0 || part < first_part || part >= end_part) return;
+    const bool is_half = part == kHalfUnit;
     const int unit = is_half ? third_unit() : own_unit();
-    copies.start_groups((is_half ? kHalfPiece : kUnitPiece) + m,
-                        shared.tiles + unit_tile(is_half, m), weights(layer).gate_up[m],
-                        static_cast<std::size_t>(shared.ids[unit / kUnitsEach]),
-                        unit % kUnitsEach * kUnitGroups + (is_half ? block % 2 * kHalfGroups : 0),
-                        is_half ? kHalfGroups : kUnitGroups);
+    const PersistentMatrix& matrix = weights(layer).gate_up[m];
+    const int rest = part == kUnitRest ? kHalfGroups : 0;
+    copies.start_groups(
+        kHalfPiece + warp,
+        shared.tiles + unit_tile(is_half, m) + static_cast<unsigned>(rest) * matrix.group_bytes,
+        matrix, static_cast<std::size_t>(shared.ids[unit / kUnitsEach]),
+        unit % kUnitsEach * kUnitGroups + (is_half ? block % 2 * kHalfGroups : rest), kHalfGroups);
   }
   // Offsets in shared.tiles.
   __device__ unsigned unit_tile(bool is_half, int m) const {
@@ -819,10 +832,10 @@ class Block {
     return a.plan.down +
            static_cast<unsigned>(rank * kRowGroups) * weights(layer).down_proj.group_bytes;
   }
-  // When the unit is there, so that device memory sends the units of all blocks first.
-  __device__ void start_down() const {
+  // When halves of the unit are there, so that device memory sends the units of all blocks first.
+  __device__ void start_down(int first_rank, int end_rank) const {
     const int rank = warp - kRanks;
-    if (lane != 0 || rank < 0) return;
+    if (lane != 0 || rank < first_rank || rank >= end_rank) return;
     const PersistentMatrix& matrix = weights(layer).down_proj;
     copies.start_groups(kDownPiece + rank, shared.tiles + down_tile(rank), matrix,
                         static_cast<std::size_t>(shared.ids[rank]), kRowGroups * block, kRowGroups);
@@ -845,17 +858,17 @@ class Block {
   // Products of the experts, by one piece of code, so that only its first run waits for
   // instructions: a rehearsal, with down's type, while weights are on their way.
   enum Step : int { kRehearsal, kHalf, kUnit, kUnitEnd, kDown, kDownEnd, kSteps };
+  // The super-block of all ranks' inner activations that this warp multiplies with down, in the
+  // order in which its weights come.
+  __device__ int down_product(int step) const { return warp + kWarps * (step - kDown); }
   // What this warp does in a step.
   __device__ Pair pair_of(int step) const {
     const PersistentMatrix& matrix =
         step < kDown ? weights(layer).gate_up[warp / kHiddenBlocks] : weights(layer).down_proj;
     if (step >= kDown) {
-      // An expert and every other of its super-blocks.
-      static_assert(kWarps == 2 * kRanks);
-      const int rank = warp % kRanks;
-      const int s = warp / kRanks + 2 * (step - kDown);
-      const int n = rank * kInnerBlocks + s;
-      return {down_tile(rank) + s * matrix.tile_bytes, matrix.group_bytes, n, n, kInnerStride};
+      const int n = down_product(step);
+      return {down_tile(n / kInnerBlocks) + n % kInnerBlocks * matrix.tile_bytes,
+              matrix.group_bytes, n, n, kInnerStride};
     }
     static_assert(kWarps == 2 * kHiddenBlocks);
     const int s = warp % kHiddenBlocks;
@@ -881,7 +894,7 @@ class Block {
       return;
     }
     choose();
-    start_units();
+    start_units(kHalfUnit, kUnitRest);
     if (warp == kWarps - 2) {
       routing_weights(shared.logits, kNumExperts, shared.ids, kRanks, a.norm_topk_prob,
                       shared.shares);
@@ -896,20 +909,30 @@ class Block {
     float half = 0.0f;
 #pragma unroll 1
     for (int step = kRehearsal; step < kSteps; ++step) {
-      if (step == kHalf) copies.wait(kHalfPiece + m, parity);
+      if (step == kHalf) {
+        copies.wait(kHalfPiece + m, parity);
+        start_units(kUnitRest, kParts);
+      }
       if (step == kUnit) {
         copies.wait(kUnitPiece + m, parity);
-        start_down();
+        start_down(0, kRanks / 2);
+      }
+      if (step == kUnitEnd) {
+        copies.wait(kUnitEndPiece + m, parity);
+        start_down(kRanks / 2, kRanks);
       }
       if (step == kDown) {
         hand_on_units(half);
         take_quantized<kThreads, QuantizedWords::kPairs * kNumUnits>(a.exchange.inner, 0, i);
         __syncthreads();
-        copies.wait(kDownPiece + warp % kRanks, parity);
         // Only now, so that device memory has sent the experts before.
         if (has_next()) start_qkv(layer + 1);
       }
-      if (step == kDownEnd && warp / kRanks + 2 >= kInnerBlocks) break;
+      if (step >= kDown) {
+        const int n = down_product(step);
+        if (n >= kRanks * kInnerBlocks) break;
+        copies.wait(kDownPiece + n / kInnerBlocks, parity);
+      }
       const bool is_down = step == kRehearsal || step >= kDown;
       multiply(is_down ? weights(layer).down_proj.type : weights(layer).gate_up[m].type,
                pair_of(step));
@@ -964,7 +987,7 @@ class Block {
     const float y = __fadd_rn(shared.attended[i], sum);
     const int row = kRowsEach * block + i;
     if (has_next()) {
-      put(a.exchange.hidden + row, tagged(y, tag));
+      put(a.exchange.hidden + place_of(row), tagged(y, tag));
     } else {
       a.hidden[row] = y;
     }
