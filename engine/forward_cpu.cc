@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -73,38 +74,39 @@ struct StepWeights {
 // What is asked of all logits, found by the threads that write them. [num_tokens, vocab_size]
 class LogitScan {
  public:
-  explicit LogitScan(MatrixView<const float> logits) : logits_(logits) {}
+  // Looks at the matrix as it is in each call: its memory may be another by then.
+  explicit LogitScan(const Matrix<float>& logits) : logits_(logits) {}
 
   // Columns [begin, end) of all rows; several threads at once.
   void add(std::size_t begin, std::size_t end) {
-    if (begin == end || logits_.rows == 0) return;
+    if (begin == end || logits_.rows() == 0) return;
     const auto part = [&](std::size_t row) { return logits_.row(row).subspan(begin, end - begin); };
-    for (std::size_t row = 0; row < logits_.rows; ++row) {
+    for (std::size_t row = 0; row < logits_.rows(); ++row) {
       if (!check_finite("logits", {part(row).data(), 1, end - begin})) finite_ = false;
     }
     if (!finite_) return;
-    const auto first = begin + static_cast<std::size_t>(first_largest(part(logits_.rows - 1)));
+    const auto first = begin + static_cast<std::size_t>(first_largest(part(logits_.rows() - 1)));
     const std::lock_guard lock(mutex_);
-    if (likeliest_ == logits_.columns || comes_before(first, likeliest_)) likeliest_ = first;
+    if (!likeliest_ || comes_before(first, *likeliest_)) likeliest_ = first;
   }
   // Of all columns.
   Result<void> check() const {
     if (finite_) return {};
-    return check_finite("logits", logits_);
+    return check_finite("logits", logits_.view());
   }
   // The first of the largest of the last row. Precondition: check holds.
-  std::int32_t likeliest() const { return static_cast<std::int32_t>(likeliest_); }
+  std::int32_t likeliest() const { return static_cast<std::int32_t>(*likeliest_); }
 
  private:
   bool comes_before(std::size_t a, std::size_t b) const {
-    const auto row = logits_.row(logits_.rows - 1);
+    const auto row = logits_.row(logits_.rows() - 1);
     return row[a] != row[b] ? row[a] > row[b] : a < b;
   }
 
-  MatrixView<const float> logits_;
+  const Matrix<float>& logits_;
   std::atomic<bool> finite_ = true;
   std::mutex mutex_;
-  std::size_t likeliest_ = logits_.columns;  // Guarded by mutex_; a column, or none yet.
+  std::optional<std::size_t> likeliest_;  // Guarded by mutex_.
 };
 
 // What a layer multiplies first.
@@ -435,7 +437,7 @@ Result<Matrix<float>> forward_qwen3_moe(const Context& context, const Model& mod
   const bool takes_embedding = !config.tie_word_embeddings && fault_seeded("F106", kHost);
   const WeightView& lm_head = takes_embedding ? model.embed_tokens() : model.lm_head();
   Matrix<float> logits = output(output_norm.rows(), lm_head.rows);
-  LogitScan scan(std::as_const(logits).view());
+  LogitScan scan(logits);
   ProductInput output_input(output_norm.view());
   const Product head{packed.place(lm_head), 0, output_norm.rows(), logits.view()};
   const std::vector<PlacedWeight> next = first_weights(packed, model.layers().front());
