@@ -21,6 +21,9 @@ constexpr std::int32_t kTokenZero[] = {0};
 constexpr std::size_t kMaxCallTokens = 2048;
 // Rows of logits that are in device memory at a time.
 constexpr std::size_t kMaxLogitRows = 64;
+// Tokens of one kernel: what lies between two kernels no longer counts, and whoever shares the
+// device or gives up waits for a tenth of a second at most.
+constexpr std::size_t kMostTokens = 64;
 
 // The buffers of a call with room for as many rows of logits as are worked on at a time.
 struct CallMemory {
@@ -183,6 +186,10 @@ void Sequence::embed_tokens(const std::int32_t* tokens, std::size_t num_tokens, 
 
 bool Sequence::is_persistent() const { return can_persist(context_, shape_, weights_.layers()); }
 
+DecodeEnds Sequence::ends() const {
+  return {weights_.embed_tokens(), weights_.norm(), weights_.lm_head(), buffers_.chosen};
+}
+
 // All layers of a token. Those that the fused kernels don't cover run the plain ones.
 void Sequence::launch_layers(DecodePath path) {
   const CallBuffers& call = buffers_.call;
@@ -211,6 +218,10 @@ void Sequence::launch_layers(DecodePath path) {
 // One token, from state->token to the next one.
 void Sequence::launch_decode(DecodePath path) {
   const CallBuffers& call = buffers_.call;
+  if (path == DecodePath::kReplay && most_tokens_ > 0 && !fault_seeded("F130", kHost)) {
+    launch_tokens(1);
+    return;
+  }
   embed_tokens(&buffers_.state->token, 1, call.hidden);
   launch_layers(path);
   const DeviceMatrix& lm_head = weights_.lm_head();
@@ -224,6 +235,13 @@ void Sequence::launch_decode(DecodePath path) {
   }
   argmax_step(context_, buffers_.logits, model_.config().vocab_size, buffers_.partial,
               buffers_.state, buffers_.chosen);
+}
+
+// The same for up to most_tokens_ tokens, without anything of the host between them.
+void Sequence::launch_tokens(std::size_t num_tokens) {
+  embed_tokens(&buffers_.state->token, 1, buffers_.call.hidden);
+  decode_tokens(context_, shape_, weights_.layers(), persistent_layers_.data(), exchange_.data(),
+                decode_, ends(), num_tokens);
 }
 
 Result<void> Sequence::upload_persistent_layers() {
@@ -241,6 +259,10 @@ Result<void> Sequence::upload_persistent_layers() {
       cudaMemsetAsync(exchange->data(), 0, words * sizeof(std::uint64_t), context_.stream()));
   persistent_layers_ = *std::move(on_device);
   exchange_ = *std::move(exchange);
+  most_tokens_ = most_persistent_tokens(context_, shape_, weights_.layers(), ends());
+  most_tokens_ = std::min(most_tokens_, kMostTokens);
+  // A seeded fault changes what the host launches for every token.
+  if constexpr (kFaultSites) most_tokens_ = std::min(most_tokens_, std::size_t{1});
   return {};
 }
 
@@ -301,12 +323,19 @@ Result<std::vector<std::int32_t>> Sequence::decode_greedy(std::int32_t token, st
   }
   if (auto ok = build_graph(); !ok) return ok.error();
   write_state(token, length_);
-  for (std::size_t i = 0; i < count; ++i) CUDA_CHECK(cudaGraphLaunch(graph_, context_.stream()));
-  context_.count_launches(count * graph_nodes_);
-  context_.to_host(buffers_.chosen, count, likeliest.data());
+  if (most_tokens_ > 1) {
+    for (std::size_t i = 0; i < count; i += most_tokens_) {
+      launch_tokens(std::min(most_tokens_, count - i));
+    }
+  } else {
+    for (std::size_t i = 0; i < count; ++i) CUDA_CHECK(cudaGraphLaunch(graph_, context_.stream()));
+    context_.count_launches(count * graph_nodes_);
+  }
   DecodeState state;
   context_.to_host(buffers_.state, 1, &state);
   if (state.failed == 0) {
+    likeliest.back() = state.token;
+    if (count > 1) context_.to_host(buffers_.chosen, count - 1, likeliest.data());
     length_ += count;
     return likeliest;
   }
@@ -470,7 +499,8 @@ std::size_t Sequence::graph_nodes() {
 std::uint64_t Sequence::launches_without_graph() {
   const std::uint64_t before = context_.launches();
   write_state(0, length_);
-  launch_decode(DecodePath::kFused);
+  // What a replay launches, where that is another path than the one that checks it.
+  launch_decode(persistent_layers_.size() > 0 ? DecodePath::kReplay : DecodePath::kFused);
   context_.synchronize();
   return context_.launches() - before;
 }

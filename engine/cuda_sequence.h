@@ -41,7 +41,7 @@ class Sequence {
   // As forward_qwen3_moe of engine/forward.h.
   Result<Matrix<float>> forward(std::span<const std::int32_t> tokens,
                                 const ForwardOptions& options);
-  // As Session::decode_greedy, one graph replay a token.
+  // As Session::decode_greedy: many tokens a kernel, or one graph replay a token.
   Result<std::vector<std::int32_t>> decode_greedy(std::int32_t token, std::size_t count);
 
   // For tests. The kernels of the graph, and of the same token launched one by one (at the next
@@ -49,7 +49,7 @@ class Sequence {
   std::size_t graph_nodes();
   std::uint64_t launches_without_graph();
   Result<Matrix<float>> decode_without_graph(std::int32_t token);
-  // Whether every layer runs the fused kernels; whether the graph runs all layers in one.
+  // Whether every layer runs the fused kernels; whether one kernel runs all layers, when replayed.
   bool is_fused() const;
   bool is_persistent() const;
 
@@ -67,6 +67,8 @@ class Sequence {
   enum class DecodePath { kFused, kReplay };
   void launch_decode(DecodePath path);
   void launch_layers(DecodePath path);
+  void launch_tokens(std::size_t num_tokens);
+  DecodeEnds ends() const;
   Result<Matrix<float>> decode(std::int32_t token, bool use_graph);
   Result<Matrix<float>> run_plain(std::span<const std::int32_t> tokens,
                                   const ForwardOptions& options, bool check_layers);
@@ -100,6 +102,7 @@ class Sequence {
   // What the kernel of all layers reads, and its exchange; empty where there is no such kernel.
   DeviceBuffer<PersistentLayer> persistent_layers_;
   DeviceBuffer<std::uint64_t> exchange_;
+  std::size_t most_tokens_ = 0;  // That this kernel takes from embedding to likeliest; 0: none.
   cudaGraphExec_t graph_ = nullptr;
   std::size_t graph_nodes_ = 0;
 };

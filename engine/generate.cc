@@ -12,6 +12,11 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 // The next token by the last row of the logits of `tokens`.
 Result<std::int32_t> next_token(Session& session, Sampler& sampler,
                                 std::span<const std::int32_t> tokens) {
+  if (sampler.is_greedy() && tokens.size() == 1) {  // Without its logits, which may be far away.
+    const auto likeliest = session.decode_greedy(tokens.front(), 1);
+    if (!likeliest) return likeliest.error();
+    return likeliest->front();
+  }
   auto logits = session.forward(tokens, ForwardOptions{});
   if (!logits) return logits.error();
   const std::vector<float> row(logits->flat().begin(), logits->flat().end());

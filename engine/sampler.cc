@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <utility>
@@ -24,18 +26,51 @@ bool ranks_before(const Candidate& left, const Candidate& right) {
   return left.logit > right.logit || (left.logit == right.logit && left.id < right.id);
 }
 
-// exp(x) for x <= 0, relative error of a few 1e-16: exp(x) = 2^n exp(r), |r| <= ln(2) / 2, and
-// Taylor's series for exp(r) up to r^13 / 13!, whose remainder is below 5e-18.
-double exp_nonpositive(double x) {
-  if (!(x > -745.0)) return 0.0;  // Below half of the smallest positive double.
+// sum * 2^n for sum in (1/2, 2) and n <= 0, rounded where it is subnormal.
+double scale_by_power(double sum, double n) {
+  if (n < -1021.0) return std::ldexp(sum, static_cast<int>(n));
+  return sum * std::bit_cast<double>((std::uint64_t{1023} << 52) -
+                                     (static_cast<std::uint64_t>(-n) << 52));
+}
+
+// exp(x) for kTogether values x <= 0 in place, relative error of a few 1e-16: exp(x) = 2^n exp(r),
+// |r| <= ln(2) / 2, and Taylor's series for exp(r) up to r^13 / 13!, whose remainder is below
+// 5e-18. Several at once, because one value's divisions wait for each other.
+constexpr std::size_t kTogether = 16;
+void exp_nonpositive(std::array<double, kTogether>& x) {
+  constexpr double kLeast = -745.0;  // exp is below half of the smallest positive double.
   constexpr double kInverseLn2 = 1.4426950408889634;
   constexpr double kLn2High = 6.93147180369123816490e-01;  // 32 bits, so that n * high is exact.
   constexpr double kLn2Low = 1.90821492927058770002e-10;
-  const double n = std::nearbyint(x * kInverseLn2);
-  const double r = (x - n * kLn2High) - n * kLn2Low;
-  double sum = 1.0;
-  for (int term = 13; term >= 1; --term) sum = 1.0 + sum * r / static_cast<double>(term);
-  return std::ldexp(sum, static_cast<int>(n));
+  // Adding it rounds to an integer, the even one of two.
+  constexpr double kRound = 0x1.8p52;
+  std::array<double, kTogether> n, r, sum;
+  for (std::size_t i = 0; i < kTogether; ++i) {
+    const double at = x[i] > kLeast ? x[i] : kLeast;
+    n[i] = (at * kInverseLn2 + kRound) - kRound;
+    r[i] = (at - n[i] * kLn2High) - n[i] * kLn2Low;
+    sum[i] = 1.0;
+  }
+  for (int term = 13; term >= 1; --term) {
+    for (std::size_t i = 0; i < kTogether; ++i) {
+      sum[i] = 1.0 + sum[i] * r[i] / static_cast<double>(term);
+    }
+  }
+  for (std::size_t i = 0; i < kTogether; ++i) {
+    x[i] = x[i] > kLeast ? scale_by_power(sum[i], n[i]) : 0.0;
+  }
+}
+
+void weigh(double highest, double temperature, std::vector<Candidate>& candidates) {
+  for (std::size_t first = 0; first < candidates.size(); first += kTogether) {
+    const std::size_t count = std::min(kTogether, candidates.size() - first);
+    std::array<double, kTogether> x{};
+    for (std::size_t i = 0; i < count; ++i) {
+      x[i] = (static_cast<double>(candidates[first + i].logit) - highest) / temperature;  // <= 0
+    }
+    exp_nonpositive(x);
+    for (std::size_t i = 0; i < count; ++i) candidates[first + i].weight = x[i];
+  }
 }
 
 double total_weight(const std::vector<Candidate>& candidates) {
@@ -146,12 +181,10 @@ Result<std::int32_t> Sampler::sample(std::span<const float> logits) {
 
   std::vector<Candidate> candidates(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i) {
-    const double below =
-        static_cast<double>(logits[i]) - static_cast<double>(logits[*highest]);  // <= 0
-    candidates[i] = {static_cast<std::int32_t>(i), logits[i],
-                     exp_nonpositive(below / options_.temperature)};
+    candidates[i] = {static_cast<std::int32_t>(i), logits[i], 0.0};
   }
   keep_top_k(options_.top_k, candidates);
+  weigh(static_cast<double>(logits[*highest]), options_.temperature, candidates);
   keep_top_p(options_.top_p, candidates);
   keep_min_p(options_.min_p, candidates);
   return choose(next_uniform(), candidates);

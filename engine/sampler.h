@@ -25,6 +25,9 @@ class Sampler {
   // [0, 1].
   static Result<Sampler> create(const SamplingOptions& options);
 
+  // Whether sample takes the highest rank.
+  bool is_greedy() const { return options_.temperature == 0; }
+
   // The index of the chosen logit. A logit of -Inf is never chosen. kInvalidShape: no logits, or
   // more than 2^31 - 1. kNonFinite: a NaN or +Inf logit, named by its index, or -Inf alone. Every
   // call that succeeds at a temperature above 0 draws one random number.

@@ -60,7 +60,7 @@ __device__ inline void copy_chunk(const HeadCache& cache, int chunk, ChunkRows& 
   const int first = kAttentionChunk * chunk;
 #pragma unroll
   for (int j = 0; j < kEach; ++j) {
-    const int item = static_cast<int>(threadIdx.x) + kFastThreads * j;
+    const int item = thread_anew() + kFastThreads * j;
     const int r = item / kUnits;
     const int c = 8 * (item % kUnits);
     if (first + r >= cache.stored) continue;
@@ -141,7 +141,7 @@ __device__ inline void four_head_scores(FourHeads& work, const ChunkRows& rows, 
 __device__ inline void one_head_scores(FourHeads& work, const ChunkRows& rows, int count,
                                        float scale) {
   static_assert(kFastThreads == 4 * kAttentionChunk);
-  const int i = static_cast<int>(threadIdx.x);
+  const int i = thread_anew();
   const int quarter = i % 4;
   const int s = i / 4;
   if (s / 8 * 8 >= count) return;  // Whole warps.
@@ -194,7 +194,7 @@ __device__ inline void four_head_softmax(FourHeads& work, int head, int count) {
 
 // parts = Z_r of four columns and two heads a thread, by the first 256 threads.
 __device__ inline void four_head_values(FourHeads& work, const ChunkRows& rows, int count) {
-  const int i = static_cast<int>(threadIdx.x);
+  const int i = thread_anew();
   if (i >= 256) return;
   const int column = 4 * (i % 32);
   const int part = i / 32 % kSubChunks;
@@ -236,7 +236,7 @@ __device__ inline void four_head_values(FourHeads& work, const ChunkRows& rows, 
 
 // parts = Z_r of two columns of the first head a thread, by the first 256 threads.
 __device__ inline void one_head_values(FourHeads& work, const ChunkRows& rows, int count) {
-  const int i = static_cast<int>(threadIdx.x);
+  const int i = thread_anew();
   if (i >= 256) return;
   const int column = 2 * (i % 64);
   const int part = i / 64;
@@ -271,7 +271,7 @@ __device__ inline void one_head_values(FourHeads& work, const ChunkRows& rows, i
 // work.terms[1], scores of the first head, become its terms, by its first four warps: an
 // exponential a thread.
 __device__ inline void one_head_terms(FourHeads& work, int count) {
-  const int i = static_cast<int>(threadIdx.x);
+  const int i = thread_anew();
   const int lane = i % kWarp;
   float max = kLowestScore;
 #pragma unroll
@@ -289,8 +289,8 @@ __device__ inline void one_head_terms(FourHeads& work, int count) {
 // Of one head as four_head_chunk of four.
 __device__ inline void one_head_chunk(FourHeads& work, const ChunkRows& rows, int count,
                                       float scale) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = thread_anew() / kWarp;
+  const int lane = thread_anew() % kWarp;
   one_head_scores(work, rows, count, scale);
   __syncthreads();
   if (warp < 4) one_head_terms(work, count);

@@ -116,6 +116,23 @@ std::size_t exchange_words(const DecodeShape& shape);
 void decode_layers(const Stream& stream, const DecodeShape& shape,
                    std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
                    std::uint64_t* exchange, const DecodeBuffers& buffers);
+// What is before the layers and behind them.
+struct DecodeEnds {
+  DeviceMatrix embed_tokens;
+  const float* norm = nullptr;
+  DeviceMatrix lm_head;
+  std::int32_t* chosen = nullptr;  // [capacity]
+};
+// How many tokens decode_tokens takes: none, one, or as many as there are positions.
+std::size_t most_persistent_tokens(const Stream& stream, const DecodeShape& shape,
+                                   std::span<const DeviceLayer> layers, const DecodeEnds& ends);
+// Tokens, each the likeliest behind the one before, in one kernel; hidden is the embedding of the
+// first one. logits are those of the last token; state and chosen as by argmax_step after each.
+// Otherwise as decode_layers. Precondition: 1 <= num_tokens <= most_persistent_tokens.
+void decode_tokens(const Stream& stream, const DecodeShape& shape,
+                   std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
+                   std::uint64_t* exchange, const DecodeBuffers& buffers, const DecodeEnds& ends,
+                   std::size_t num_tokens);
 // logits = lm_head (norm (hidden)). Precondition: can_fuse_lm_head.
 void decode_lm_head(const Stream& stream, const DecodeShape& shape, const float* norm,
                     const DeviceMatrix& lm_head, const DecodeBuffers& buffers);

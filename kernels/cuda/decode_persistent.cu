@@ -1,4 +1,4 @@
-// All layers of one decoded token in one kernel that stays: a block a multiprocessor, all at once.
+// All of decoding in one kernel that stays: a block a multiprocessor, all at once.
 // Where the fused kernels of decode.cu have a launch, a block waits for the words that it needs,
 // each of which says of which layer it is (exchange.cuh); there is no barrier of the grid.
 // Contracts: kernels/*.h; the fused and the plain kernels check it bit for bit.
@@ -10,12 +10,14 @@
 //   4 router    norm, a row of logits; every block quantizes for itself
 //   5 experts   top-k, gate_up: gate, up, SwiGLU, quantization   3 x 32 rows two blocks
 //               down: all chosen experts, weighted sum, residual 2 row groups a block
+//   6 head      behind all layers: norm, quantization, logits    as many row groups as others
+//               the likeliest of them, whose embedding is the next token's hidden
 //
 // A word is written anew one layer later, when it has been read: a block reads only for what it
 // writes itself, and all of a layer's words are waited for, by way of others, before the next
 // layer's words of the same kind are written. What down reads, gate_up of the next layer writes:
 // behind the router, and so behind o_proj of every block with rows of hidden, which then has done
-// its down.
+// its down. Every block takes the likeliest of every other, so no block is ahead by a token.
 //
 // Block: 512 threads. Shared: 225 KiB, a plan of what is where when: see Plan. Moves: every weight
 // once. Bound by memory while experts' weights come, else by how long a block's longest warp takes
@@ -90,6 +92,17 @@ constexpr int kSums = 2 * (kHalfRows + kUnitRows) * kHiddenStride;
 static_assert(kSums >= 8 * kQkvGroups * kHiddenStride && kSums >= kRowsEach * kQueryStride &&
               kSums >= kRowsEach * kInnerStride);
 constexpr std::size_t kTileBytes = 195 * 1024;
+// Of lm_head: a slot has 32 rows, two pairs of tiles; one is multiplied while two are on their way.
+constexpr int kSlotGroups = 4;
+constexpr int kSlotRows = 8 * kSlotGroups;
+constexpr int kSlots = 3;
+constexpr int kSlotSums = kSlotRows * kHiddenStride;
+static_assert(kSlotRows == kWarp && kWarps == kSlotGroups / 2 * kHiddenBlocks);
+static_assert(2 * kSlotSums <= kSums);
+// Of embed_tokens: a quarter of a super-block a lane, four elements of it a warp.
+constexpr int kQuarter = 64;
+static_assert(kHidden == kWarp * kQuarter && kQuarter == 4 * kWarps);
+constexpr int kMaxBlocks = 512;
 // Tags begin anew behind so many layers, and none is 0, which words have that nobody wrote.
 constexpr unsigned kTags = 0xffff0000u;
 
@@ -103,24 +116,27 @@ enum Piece : int {
   kUnitEndPiece = kUnitPiece + 2,
   kDownPiece = kUnitEndPiece + 2,
   kLayerPiece = kDownPiece + kRanks,
-  kPieces,
+  kSlotPiece,  // Not once a layer, but for each slot's share of lm_head.
+  kPieces = kSlotPiece + kSlots,
 };
 
 // Where weights are in shared memory, in bytes of PersistentShared::tiles, one after the other:
 //   gate_up    the half unit, the unit, and behind them down
 //   qkv        the next layer's in place of the units, o_proj behind it
 //   attention  keys and values in place of down and of qkv
+//   head       slots of lm_head from the beginning on, two of them in front of down
 // The router's row has a place of its own.
 struct Plan {
   unsigned unit;  // Behind half a unit.
   unsigned down;
   unsigned out;
   unsigned router;
+  unsigned slot;  // Bytes of one.
 };
 
 // What blocks hand to each other, in words (exchange.cuh).
 struct Exchange {
-  Word* launches;        // An untagged one, of launches before this one.
+  Word* last_tag;        // Of the launch before; itself without a tag.
   Word* hidden;          // [hidden_size], behind a layer,
   Word* attended;        // and behind its attention.
   Word* qkv[3];          // [query_size], [key_value_size] twice.
@@ -130,7 +146,19 @@ struct Exchange {
   QuantizedWords inner;  // [num_experts_per_tok, moe_intermediate_size]
   Word* values;          // [heads, max_chunks, head_dim]: Y_j of kernels/attention.h,
   Word* terms;           // [heads, max_chunks, 2]: m_j and l_j.
+  Word* likeliest;       // [2, blocks, 2]: ArgmaxPartial, of every other token.
   int max_chunks;
+};
+
+// What is before the layers and behind them.
+struct Ends {
+  MatrixArgument embed_tokens;
+  TensorType embed_type = TensorType::kQ4_K;
+  const float* norm = nullptr;
+  PersistentMatrix lm_head;  // No data: hidden is what comes of it.
+  int groups = 0;            // Of lm_head.
+  float* logits = nullptr;   // [vocab_size]
+  std::int32_t* chosen = nullptr;
 };
 
 struct PersistentArguments {
@@ -144,7 +172,9 @@ struct PersistentArguments {
   const float* cosines;  // [positions, head_dim / 2]
   const float* sines;
   DecodeState* state;
-  float* hidden;  // Before the first layer, and behind the last.
+  float* hidden;  // Before the first layer; behind the last where there is no lm_head.
+  Ends ends;
+  int num_tokens;
 };
 
 // Quantized activations in shared memory.
@@ -192,6 +222,11 @@ struct PersistentShared {
   float logits[kNumExperts];
   alignas(16) unsigned bits[kNumExperts];
   std::int32_t ids[kRanks];
+  ArgmaxPartial likeliest[kWarps];
+  std::int32_t slots[kSlots + 1];  // Of lm_head: the n-th one of this block at n % (kSlots + 1).
+  unsigned slot_parities;       // Of their copies in the next token, a bit a slot of shared memory.
+  std::int32_t first_position;  // Of this launch,
+  std::int32_t first_step;      // and DecodeState::step in front of it.
   alignas(16) float shares[kRanks];
 };
 
@@ -370,10 +405,8 @@ class Block {
       : a(arguments),
         shared(block_shared),
         copies(block_shared.barriers),
-        first_tag(static_cast<unsigned>(*arguments.exchange.launches *
-                                        static_cast<unsigned>(arguments.num_layers) % kTags) +
-                  1u),
-        position(arguments.state->position) {}
+        position(arguments.state->position),
+        tag(static_cast<unsigned>(*arguments.exchange.last_tag) | 1u) {}
 
   __device__ void run() {
     if (i < kPieces) {
@@ -382,33 +415,36 @@ class Block {
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
     }
-    __syncthreads();
-    start_layer(0);
-    for (int c = i; c < kHeadDim / 2; c += kThreads) {
-      const std::size_t row = static_cast<std::size_t>(position) * (kHeadDim / 2);
-      shared.cosines[c] = a.cosines[row + static_cast<std::size_t>(c)];
-      shared.sines[c] = a.sines[row + static_cast<std::size_t>(c)];
+    if (i == 0) {
+      shared.first_position = position;
+      shared.first_step = a.state->step;
+      shared.slot_parities = 0;
     }
+    __syncthreads();
+    start_layer(0, 0);
+    load_angles(position);
     copies.wait(kLayerPiece, 0);
     start_qkv(0);
-    start_out(0);
     start_router(0);
-    for (layer = 0; layer < a.num_layers; ++layer) {
-      parity = static_cast<unsigned>(layer) & 1u;
-      tag = first_tag + static_cast<unsigned>(layer);
+    do {
+      if (tag >= kTags) tag &= 1u;
+      for (layer = 0; layer < a.num_layers; ++layer) {
+        ++tag;
+        compute_anew();
+        qkv();
+        compute_anew();
+        attention();
+        compute_anew();
+        out();
+        compute_anew();
+        router();
+        compute_anew();
+        experts();
+      }
       compute_anew();
-      qkv();
-      compute_anew();
-      attention();
-      compute_anew();
-      out();
-      compute_anew();
-      router();
-      compute_anew();
-      experts();
-    }
+    } while (has_head() && head());
     // All blocks have read it: down has waited for every unit.
-    if (block == 0 && i == 0) *a.exchange.launches += 1;
+    if (block == 0 && i == 0) *a.exchange.last_tag = tag;
   }
 
  private:
@@ -419,14 +455,34 @@ class Block {
     asm volatile("" : "+r"(i), "+r"(warp), "+r"(lane), "+r"(block));
   }
 
-  __device__ const PersistentLayer& weights(int of) const { return shared.layers[of & 1]; }
-  __device__ bool has_next() const { return layer + 1 < a.num_layers; }
+  // Of the layers in front of this one in this launch: its first one has an even tag.
+  __device__ unsigned parity() const { return tag & 1u; }
+  // Of this layer; of one of that parity.
+  __device__ const PersistentLayer& weights() const { return weights(parity()); }
+  __device__ const PersistentLayer& weights(unsigned of) const { return shared.layers[of]; }
+  __device__ bool is_last_layer() const { return layer + 1 == a.num_layers; }
+  // Whether another layer follows, of this token or the next one.
+  __device__ bool has_next() const { return !is_last_layer() || number() + 1 < a.num_tokens; }
+  // Of tokens in front of this one in this launch.
+  __device__ int number() const { return position - shared.first_position; }
+  __device__ bool has_head() const { return a.ends.lm_head.data != nullptr; }
 
-  // What a layer is, and the gains of its heads. The three copies are of one piece.
-  __device__ void start_layer(int of) const {
+  // By warps that have nothing else to do where the next position's are asked for.
+  __device__ void load_angles(int of_position) const {
+    const int c = i - kThreads / 2;
+    if (c >= 0 && c < kHeadDim / 2) {
+      const std::size_t row = static_cast<std::size_t>(of_position) * (kHeadDim / 2);
+      shared.cosines[c] = a.cosines[row + static_cast<std::size_t>(c)];
+      shared.sines[c] = a.sines[row + static_cast<std::size_t>(c)];
+    }
+  }
+
+  // What a layer is, and the gains of its heads; `of`: its parity, here and below. The three copies
+  // are of one piece.
+  __device__ void start_layer(int index, unsigned of) const {
     static_assert(sizeof(PersistentLayer) % 16 == 0);
-    PersistentLayer* const to = shared.layers + (of & 1);
-    const PersistentLayer* const from = a.layers + of;
+    PersistentLayer* const to = shared.layers + of;
+    const PersistentLayer* const from = a.layers + index;
     constexpr unsigned kGains = kHeadDim * sizeof(float);
     // Warps that have little else to do.
     if (i == 8 * kWarp) {
@@ -435,7 +491,7 @@ class Block {
     if (i == 9 * kWarp || i == 10 * kWarp) {
       const bool is_key = i == 10 * kWarp;
       const float* const gains = is_key ? from->k_norm : from->q_norm;
-      float* const at = is_key ? shared.k_norm[of & 1] : shared.q_norm[of & 1];
+      float* const at = is_key ? shared.k_norm[of] : shared.q_norm[of];
       copies.start(kLayerPiece, reinterpret_cast<std::uint8_t*>(at), gains, kGains);
     }
   }
@@ -466,17 +522,17 @@ class Block {
   // Copies of another layer's weights, each by the first thread of a warp that has little else to
   // do: one thread that starts them all takes microseconds.
   __device__ bool starts(int of_warp) const { return i == of_warp * kWarp; }
-  __device__ void start_qkv(int of) const {
+  __device__ void start_qkv(unsigned of) const {
     if (!starts(kWarps - 1) || qkv_count() == 0) return;
     copies.start_groups(kQkvPiece, qkv_tiles(), weights(of).qkv[qkv_matrix()], 0, qkv_first(),
                         qkv_count());
   }
-  __device__ void start_out(int of) const {
+  __device__ void start_out(unsigned of) const {
     if (!starts(kWarps - 2) || !is_worker()) return;
     copies.start_groups(kOutPiece, out_tiles(), weights(of).o_proj, 0, kRowGroups * block,
                         kRowGroups);
   }
-  __device__ void start_router(int of) const {
+  __device__ void start_router(unsigned of) const {
     if (!starts(kWarps - 1) || !is_worker()) return;
     copies.start(kRouterPiece, shared.tiles + a.plan.router,
                  weights(of).router + static_cast<std::size_t>(block) * kHidden,
@@ -490,22 +546,23 @@ class Block {
   __device__ void qkv() {
     start_item(0);
     if (qkv_count() == 0 && !is_worker()) return;
-    const float4 gain = gain_of(weights(layer).input_layernorm);
-    const float4 x = layer == 0 ? reinterpret_cast<const float4*>(a.hidden)[i]
-                                : take_four(a.exchange.hidden, tag - 1);
+    const float4 gain = gain_of(weights().input_layernorm);
+    const float4 x = layer > 0      ? take_four(a.exchange.hidden, tag - 1)
+                     : number() > 0 ? reinterpret_cast<const float4*>(shared.x)[i]
+                                    : reinterpret_cast<const float4*>(a.hidden)[i];
     // Copies delay what blocks hand to each other: these are there before q, k and v are put.
-    if (layer > 0) start_out(layer);
+    start_out(parity());
     keep_own(x, shared.entered);
     quantize_row(norm(x, gain, a.epsilon));
     __syncthreads();
     if (qkv_count() == 0) return;
     const int which = qkv_matrix();
-    const PersistentMatrix& matrix = weights(layer).qkv[which];
+    const PersistentMatrix& matrix = weights().qkv[which];
     const int s = warp % kHiddenBlocks;
     // Half of the warps for the first groups, half for the others.
     const int half = (qkv_each() + 1) / 2;
     const int begin = warp < kHiddenBlocks ? 0 : half;
-    copies.wait(kQkvPiece, parity);
+    copies.wait(kQkvPiece, parity());
     const int end = begin + min(half, qkv_count() - begin);
 #pragma unroll 1
     for (int g = begin; g < end; g += 2) {
@@ -557,8 +614,8 @@ class Block {
   __device__ HeadCache cache_of(const Item& item) const {
     const int kv_head = item.kv_head;
     const auto offset = static_cast<std::size_t>(kv_head * kHeadDim);
-    return {weights(layer).k_cache + offset,
-            weights(layer).v_cache + offset,
+    return {weights().k_cache + offset,
+            weights().v_cache + offset,
             nullptr,
             nullptr,
             static_cast<std::size_t>(kKeyValueSize),
@@ -576,7 +633,7 @@ class Block {
   }
 
   __device__ void attention() {
-    if (has_next()) start_layer(layer + 1);
+    if (has_next()) start_layer(is_last_layer() ? 0 : layer + 1, parity() ^ 1u);
     const int each = static_cast<int>(gridDim.x);
     bool has_more = start_item(1);
 #pragma unroll 1
@@ -589,7 +646,7 @@ class Block {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
     __syncthreads();
-    if (has_next()) copies.wait(kLayerPiece, parity ^ 1u);
+    if (has_next()) copies.wait(kLayerPiece, parity() ^ 1u);
     if (num_chunks() == 1) return;
 #pragma unroll 1
     for (int b = block; b < kQuerySize / 32; b += each) merge(b);
@@ -662,7 +719,7 @@ class Block {
       float* const row = work.q[0] + kHeadDim * warp;
       const Word* const words =
           a.exchange.qkv[which] + (which == 0 ? first_head + warp : kv_head) * kHeadDim;
-      const float* const gains = which == 0 ? shared.q_norm[layer & 1] : shared.k_norm[layer & 1];
+      const float* const gains = which == 0 ? shared.q_norm[parity()] : shared.k_norm[parity()];
       take_head(words, which < 2, gains, row);
       if (which > 0) store_new(rows, row, kv_head, first_head % kGroupSize == 0, which == 2);
     }
@@ -730,7 +787,7 @@ class Block {
                             bool is_value) const {
     const int r = position % kAttentionChunk;
     std::uint16_t* const near = is_value ? rows.v + r * kHeadDim : rows.k + r * kKeyStride;
-    std::uint16_t* const cache = (is_value ? weights(layer).v_cache : weights(layer).k_cache) +
+    std::uint16_t* const cache = (is_value ? weights().v_cache : weights().k_cache) +
                                  static_cast<std::size_t>(position) * kKeyValueSize +
                                  static_cast<std::size_t>(kv_head * kHeadDim);
 #pragma unroll 1
@@ -743,9 +800,9 @@ class Block {
 
   __device__ void out() {
     if (!is_worker()) return;
-    const PersistentMatrix& matrix = weights(layer).o_proj;
+    const PersistentMatrix& matrix = weights().o_proj;
     static_assert(kQueryBlocks == kWarps);
-    copies.wait(kOutPiece, parity);
+    copies.wait(kOutPiece, parity());
     take_heads(warp);
     multiply(matrix.type,
              {a.plan.out + warp * matrix.tile_bytes, matrix.group_bytes, warp, warp, kQueryStride});
@@ -776,14 +833,14 @@ class Block {
 
   __device__ void router() {
     if (!is_worker()) return;
-    const float4 gain = gain_of(weights(layer).post_attention_layernorm);
+    const float4 gain = gain_of(weights().post_attention_layernorm);
     const float4 x = take_four(a.exchange.attended, tag);
     keep_own(x, shared.attended);
     const float4 y = norm(x, gain, a.epsilon);
     reinterpret_cast<float4*>(shared.x)[i] = y;
     __syncthreads();
     if (i < kLanes) {
-      copies.wait(kRouterPiece, parity);
+      copies.wait(kRouterPiece, parity());
       const auto* const row = reinterpret_cast<const float*>(shared.tiles + a.plan.router);
       float sum = 0.0f;
 #pragma unroll 8
@@ -796,7 +853,7 @@ class Block {
       if (lane == 0) put(a.exchange.logits + block, tagged(logit, tag));
     }
     quantize_row(y);
-    if (has_next()) start_router(layer + 1);
+    if (has_next()) start_router(parity() ^ 1u);
   }
 
   __device__ bool is_worker() const { return block < kWorkers; }
@@ -814,7 +871,7 @@ class Block {
     if (lane != 0 || part < first_part || part >= end_part) return;
     const bool is_half = part == kHalfUnit;
     const int unit = is_half ? third_unit() : own_unit();
-    const PersistentMatrix& matrix = weights(layer).gate_up[m];
+    const PersistentMatrix& matrix = weights().gate_up[m];
     const int rest = part == kUnitRest ? kHalfGroups : 0;
     copies.start_groups(
         kHalfPiece + warp,
@@ -826,17 +883,16 @@ class Block {
   __device__ unsigned unit_tile(bool is_half, int m) const {
     const unsigned groups = is_half ? kHalfGroups : kUnitGroups;
     return (is_half ? 0 : a.plan.unit) +
-           static_cast<unsigned>(m) * groups * weights(layer).gate_up[0].group_bytes;
+           static_cast<unsigned>(m) * groups * weights().gate_up[0].group_bytes;
   }
   __device__ unsigned down_tile(int rank) const {
-    return a.plan.down +
-           static_cast<unsigned>(rank * kRowGroups) * weights(layer).down_proj.group_bytes;
+    return a.plan.down + static_cast<unsigned>(rank * kRowGroups) * weights().down_proj.group_bytes;
   }
   // When halves of the unit are there, so that device memory sends the units of all blocks first.
   __device__ void start_down(int first_rank, int end_rank) const {
     const int rank = warp - kRanks;
     if (lane != 0 || rank < first_rank || rank >= end_rank) return;
-    const PersistentMatrix& matrix = weights(layer).down_proj;
+    const PersistentMatrix& matrix = weights().down_proj;
     copies.start_groups(kDownPiece + rank, shared.tiles + down_tile(rank), matrix,
                         static_cast<std::size_t>(shared.ids[rank]), kRowGroups * block, kRowGroups);
   }
@@ -864,7 +920,7 @@ class Block {
   // What this warp does in a step.
   __device__ Pair pair_of(int step) const {
     const PersistentMatrix& matrix =
-        step < kDown ? weights(layer).gate_up[warp / kHiddenBlocks] : weights(layer).down_proj;
+        step < kDown ? weights().gate_up[warp / kHiddenBlocks] : weights().down_proj;
     if (step >= kDown) {
       const int n = down_product(step);
       return {down_tile(n / kInnerBlocks) + n % kInnerBlocks * matrix.tile_bytes,
@@ -888,9 +944,18 @@ class Block {
   }
   static constexpr int kUnitSums = 2 * kHalfRows * kHiddenStride;  // Behind those of the half.
 
+  // What is multiplied behind the experts, in place of their units.
+  __device__ void start_next() const {
+    if (!is_last_layer()) {
+      start_qkv(parity() ^ 1u);
+    } else if (has_head()) {
+      if (starts(kWarps - 1)) start_slot(0, own_slot(0));
+    }
+  }
+
   __device__ void experts() {
     if (!is_worker()) {
-      if (has_next()) start_qkv(layer + 1);
+      start_next();
       return;
     }
     choose();
@@ -910,32 +975,30 @@ class Block {
 #pragma unroll 1
     for (int step = kRehearsal; step < kSteps; ++step) {
       if (step == kHalf) {
-        copies.wait(kHalfPiece + m, parity);
+        copies.wait(kHalfPiece + m, parity());
         start_units(kUnitRest, kParts);
       }
       if (step == kUnit) {
-        copies.wait(kUnitPiece + m, parity);
+        copies.wait(kUnitPiece + m, parity());
         start_down(0, kRanks / 2);
       }
       if (step == kUnitEnd) {
-        copies.wait(kUnitEndPiece + m, parity);
+        copies.wait(kUnitEndPiece + m, parity());
         start_down(kRanks / 2, kRanks);
       }
       if (step == kDown) {
         hand_on_units(half);
         take_quantized<kThreads, QuantizedWords::kPairs * kNumUnits>(a.exchange.inner, 0, i);
         __syncthreads();
-        // Only now, so that device memory has sent the experts before.
-        if (has_next()) start_qkv(layer + 1);
+        start_next();
       }
       if (step >= kDown) {
         const int n = down_product(step);
         if (n >= kRanks * kInnerBlocks) break;
-        copies.wait(kDownPiece + n / kInnerBlocks, parity);
+        copies.wait(kDownPiece + n / kInnerBlocks, parity());
       }
       const bool is_down = step == kRehearsal || step >= kDown;
-      multiply(is_down ? weights(layer).down_proj.type : weights(layer).gate_up[m].type,
-               pair_of(step));
+      multiply(is_down ? weights().down_proj.type : weights().gate_up[m].type, pair_of(step));
       if (step == kHalf) {
         __syncthreads();
         half = hand_on_half();
@@ -986,11 +1049,190 @@ class Block {
     }
     const float y = __fadd_rn(shared.attended[i], sum);
     const int row = kRowsEach * block + i;
-    if (has_next()) {
+    if (!is_last_layer() || has_head()) {
       put(a.exchange.hidden + place_of(row), tagged(y, tag));
     } else {
       a.hidden[row] = y;
     }
+  }
+
+  // Slots of lm_head. A block has three of its own, and then whichever is next: device memory does
+  // not send all blocks as much.
+  __device__ int num_slots() const { return (a.ends.groups + kSlotGroups - 1) / kSlotGroups; }
+  __device__ int own_slot(int n) const { return block + n * static_cast<int>(gridDim.x); }
+  __device__ int groups_of(int slot) const {
+    return min(kSlotGroups, a.ends.groups - kSlotGroups * slot);
+  }
+  // One thread; n: how many this block had before.
+  __device__ void start_slot(int n, int slot) const {
+    shared.slots[n % (kSlots + 1)] = slot;
+    if (slot >= num_slots()) return;
+    copies.start_groups(kSlotPiece + n % kSlots, shared.tiles + n % kSlots * a.plan.slot,
+                        a.ends.lm_head, 0, kSlotGroups * slot, groups_of(slot));
+  }
+  // One thread: the next one of no block.
+  __device__ int next_slot() const {
+    return own_slot(kSlots) - block +
+           static_cast<int>(atomicAdd(a.state->slots_taken + position % 2, 1u));
+  }
+
+  // The token is done: its logits, and the likeliest of them. Whether another one follows.
+  __device__ bool head() {
+    const float4 gain = gain_of(a.ends.norm);
+    const float4 x = take_four(a.exchange.hidden, tag);
+    int next = 0;  // Of the thread that starts them.
+    if (starts(kWarps - 1)) {
+      start_slot(1, own_slot(1));
+      start_slot(2, own_slot(2));
+      next = next_slot();
+    }
+    // Of the token before, with which all are done, and of the next one.
+    if (block == 0 && i == 0) a.state->slots_taken[(position + 1) % 2] = 0;
+    quantize_row(norm(x, gain, a.epsilon));
+    __syncthreads();
+    ArgmaxPartial best = no_argmax();  // Of what this thread has seen, in the first warp.
+    int n = 0;
+#pragma unroll 1
+    for (;; ++n) {
+      const int slot = shared.slots[n % (kSlots + 1)];
+      if (slot >= num_slots()) break;
+      const auto use = static_cast<unsigned>(n / kSlots);
+      copies.wait(kSlotPiece + n % kSlots, (shared.slot_parities >> n % kSlots ^ use) & 1u);
+      const int sums = n % 2 * kSlotSums;
+      multiply_slot(n % kSlots, groups_of(slot), sums);
+      __syncthreads();
+      if (starts(kWarps - 1)) {
+        start_slot(n + kSlots, next);
+        next = next_slot();
+      }
+      if (warp == 0 && lane < 8 * groups_of(slot)) {
+        const float logit = row_sum<kHiddenBlocks>(sums + kHiddenStride * lane);
+        const int row = kSlotRows * slot + lane;
+        a.ends.logits[row] = logit;
+        best = better(best, argmax_of(logit, row));
+      }
+      // Now, while slots are on their way, because it takes a microsecond.
+      if (n == 0 && i == 0) best = better(best, conclude());
+    }
+    if (n == 0 && i == 0) best = conclude();
+    ++tag;
+    if (warp == 0) put_likeliest(warp_best(best));
+    const bool has_more = number() + 1 < a.num_tokens;
+    if (has_more) load_angles(position + 1);
+    if (i == 0) {
+      for (int m = 0; m < kSlots; ++m) {
+        const int uses = (n - m + kSlots - 1) / kSlots;
+        shared.slot_parities ^= static_cast<unsigned>(uses & 1) << m;
+      }
+    }
+    const int token = take_likeliest();
+    if (block == 0 && i == 0) step(token);
+    ++position;
+    if (!has_more) return false;
+    if (token < 0) {
+      // Nothing may be on its way when the block ends.
+      if (is_worker()) copies.wait(kRouterPiece, parity());
+      return false;
+    }
+    embed(token);
+    ++tag;  // So that the next layer's is the next parity.
+    return true;
+  }
+  // Two tiles of the slot's four and one super-block a warp.
+  __device__ void multiply_slot(int at, int groups, int sums) const {
+    const PersistentMatrix& matrix = a.ends.lm_head;
+    const int s = warp % kHiddenBlocks;
+    const int group = warp / kHiddenBlocks * 2;
+    if (group >= groups) return;
+    // As in qkv.
+    const bool has_second = group + 1 < groups;
+    multiply(matrix.type, {static_cast<unsigned>(at) * a.plan.slot +
+                               static_cast<unsigned>(group) * matrix.group_bytes +
+                               static_cast<unsigned>(s) * matrix.tile_bytes,
+                           has_second ? matrix.group_bytes : 0u, s,
+                           sums + 8 * group * kHiddenStride + s, kHiddenStride, has_second});
+  }
+  // Thread 0. What this block has written to the cache is there for whoever takes what it puts
+  // next. Not finite where something of the token was not.
+  __device__ ArgmaxPartial conclude() const {
+    const volatile DecodeState& state = *a.state;
+    const bool failed = state.router_error != kNoError || state.cache_failed != 0;
+    release();
+    return failed ? ArgmaxPartial{0.0f, -1} : no_argmax();
+  }
+  __device__ Word* likeliest_of(int of_block) const {
+    return a.exchange.likeliest + 2 * (position % 2 * kMaxBlocks + of_block);
+  }
+  __device__ void put_likeliest(const ArgmaxPartial& best) const {
+    if (lane == 0) {
+      put_two(likeliest_of(block), tagged(best.value, tag),
+              tagged(static_cast<unsigned>(best.index), tag));
+    }
+    // Its embedding, should it be the likeliest of all.
+    const MatrixArgument& rows = a.ends.embed_tokens;
+    if (best.index >= 0 && best.index < rows.tiled_rows) {
+      const std::size_t bytes = 8 * rows.row_bytes;
+      const std::uint8_t* const group =
+          rows.data + static_cast<std::size_t>(best.index / 8) * bytes;
+      for (std::size_t at = 128 * static_cast<std::size_t>(lane); at < bytes; at += 128 * kWarp) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(group + at));
+      }
+    }
+  }
+  // Of all blocks; negative where something was not finite. Behind it, this block sees what all
+  // have written to the cache.
+  __device__ int take_likeliest() const {
+    ArgmaxPartial best = no_argmax();
+    if (i < static_cast<int>(gridDim.x)) {
+      TwoWords words = acquire_two(likeliest_of(i));
+      while (!words.has(tag)) words = acquire_two(likeliest_of(i));
+      best = {float_of(words.first), static_cast<std::int32_t>(bits_of(words.second))};
+    }
+    best = warp_best(best);
+    if (lane == 0) shared.likeliest[warp] = best;
+    __syncthreads();
+    return warp_best(shared.likeliest[lane % kWarps]).index;
+  }
+  // One thread of all.
+  __device__ void step(int token) const {
+    if (token < 0) {
+      a.state->failed = 1;
+      return;
+    }
+    const int steps = shared.first_step + number();
+    a.ends.chosen[steps] = token;
+    a.state->token = token;
+    a.state->step = steps + 1;
+    a.state->position = position + 1;
+  }
+  // The embedding of a token, to shared.x; every warp takes four elements of each quarter. Behind
+  // its reads the next q_proj, k_proj and v_proj are asked for: before, they would have delayed
+  // these, and what blocks hand to each other.
+  __device__ void embed(int token) const {
+    if (a.ends.embed_type == TensorType::kQ4_K) {
+      embed_as<TensorType::kQ4_K>(token);
+    } else {
+      embed_as<TensorType::kQ6_K>(token);
+    }
+    __syncthreads();
+  }
+  template <TensorType kType>
+  __device__ void embed_as(int token) const {
+    const int p = lane % 4;
+    const Fragment<kType> fragment =
+        load_fragment<kType>(a.ends.embed_tokens, a.ends.embed_tokens.data, token, lane / 4, p);
+    start_qkv(parity());
+    const Unpacked<kType> weights(fragment, p);
+    float4 y = {};
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      if (w != warp) continue;
+      const int b = w / (kWarps / 2);
+      const int l = w % (kWarps / 2) * 4;
+      y = {weights.element(b, l), weights.element(b, l + 1), weights.element(b, l + 2),
+           weights.element(b, l + 3)};
+    }
+    reinterpret_cast<float4*>(shared.x)[lane * kWarps + warp] = y;
   }
 
   const PersistentArguments& a;
@@ -1000,11 +1242,9 @@ class Block {
   int warp = static_cast<int>(threadIdx.x) / kWarp;
   int lane = static_cast<int>(threadIdx.x) % kWarp;
   int block = static_cast<int>(blockIdx.x);
-  const unsigned first_tag;
-  const int position;
+  int position;
   int layer = 0;
-  unsigned parity = 0;
-  unsigned tag = 0;  // Of what this layer writes.
+  unsigned tag;  // Of what this layer writes.
 };
 
 __global__ void __launch_bounds__(kThreads, 1)
@@ -1015,6 +1255,12 @@ __global__ void __launch_bounds__(kThreads, 1)
 PersistentMatrix persistent_matrix(const DeviceMatrix& matrix) {
   return {matrix.data, matrix.expert_stride, static_cast<unsigned>(8 * matrix.row_bytes),
           static_cast<unsigned>(8 * matrix.row_bytes / (matrix.columns / 256)), matrix.type};
+}
+
+// Quantized as this kernel multiplies it, all of it in tiles.
+bool is_tiled_k(const DeviceMatrix& matrix) {
+  return (matrix.type == TensorType::kQ4_K || matrix.type == TensorType::kQ6_K) &&
+         matrix.tiled_rows == matrix.rows;
 }
 
 std::size_t ceil_divide(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
@@ -1058,7 +1304,7 @@ std::pair<Exchange, std::size_t> exchange_of(std::size_t capacity, Word* base) {
     return words;
   };
   Exchange of;
-  of.launches = part(1);
+  of.last_tag = part(1);
   of.hidden = part(kHidden);
   of.attended = part(kHidden);
   of.qkv[0] = part(kQuerySize);
@@ -1072,6 +1318,7 @@ std::pair<Exchange, std::size_t> exchange_of(std::size_t capacity, Word* base) {
   of.max_chunks = static_cast<int>(max_chunks);
   of.values = part(kNumHeads * max_chunks * kHeadDim);
   of.terms = part(kNumHeads * max_chunks * 2);
+  of.likeliest = part(2 * kMaxBlocks * 2);
   return {of, used};
 }
 
@@ -1086,6 +1333,7 @@ bool can_persist(const Stream& stream, const DecodeShape& shape,
       shape.num_experts != kNumExperts || shape.num_experts_per_tok != kRanks ||
       shape.moe_intermediate_size != kInner ||
       stream.num_multiprocessors < std::max(kQkvBlocks, kWorkers) ||
+      stream.num_multiprocessors > kMaxBlocks ||
       sizeof(PersistentShared) > stream.max_shared_bytes) {
     return false;
   }
@@ -1094,9 +1342,7 @@ bool can_persist(const Stream& stream, const DecodeShape& shape,
                                for (const DeviceMatrix* matrix :
                                     {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj,
                                      &layer.gate_proj, &layer.up_proj, &layer.down_proj}) {
-                                 const bool is_k = matrix->type == TensorType::kQ4_K ||
-                                                   matrix->type == TensorType::kQ6_K;
-                                 if (!is_k || matrix->tiled_rows != matrix->rows) return false;
+                                 if (!is_tiled_k(*matrix)) return false;
                                }
                                return layer.router.type == TensorType::kF32 &&
                                       layer.gate_proj.row_bytes == layer.up_proj.row_bytes;
@@ -1127,15 +1373,32 @@ PersistentLayer persistent_layer(const DeviceLayer& layer, const LayerCache& cac
   return of;
 }
 
-void decode_layers(const Stream& stream, const DecodeShape& shape,
-                   std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
-                   std::uint64_t* exchange, const DecodeBuffers& buffers) {
-  CHECK(can_persist(stream, shape, layers));
+std::size_t most_persistent_tokens(const Stream& stream, const DecodeShape& shape,
+                                   std::span<const DeviceLayer> layers, const DecodeEnds& ends) {
+  const DeviceMatrix& lm_head = ends.lm_head;
+  const DeviceMatrix& embed_tokens = ends.embed_tokens;
+  if (!can_persist(stream, shape, layers) || !is_tiled_k(lm_head)) return 0;
+  const Plan plan = plan_of(layers).first;
+  const unsigned slot = kSlotGroups * persistent_matrix(lm_head).group_bytes;
+  // The first two are on their way beside down, all of them beside the router's next row.
+  if (2 * slot > plan.down || kSlots * slot > plan.router) return 0;
+  const bool embeds =
+      embed_tokens.type == TensorType::kQ4_K || embed_tokens.type == TensorType::kQ6_K;
+  return embeds ? shape.capacity : 1;
+}
+
+namespace {
+
+void launch_persistent(const Stream& stream, const DecodeShape& shape,
+                       std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
+                       std::uint64_t* exchange, const DecodeBuffers& buffers, const Ends& ends,
+                       std::size_t num_tokens) {
   PersistentArguments a{};
   a.layers = on_device;
   a.num_layers = static_cast<int>(layers.size());
   a.exchange = exchange_of(shape.capacity, exchange).first;
   a.plan = plan_of(layers).first;
+  a.plan.slot = kSlotGroups * ends.lm_head.group_bytes;
   a.norm_topk_prob = shape.norm_topk_prob;
   a.epsilon = shape.rms_norm_eps;
   a.scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
@@ -1143,10 +1406,37 @@ void decode_layers(const Stream& stream, const DecodeShape& shape,
   a.sines = buffers.sines;
   a.state = buffers.state;
   a.hidden = buffers.hidden;
+  a.ends = ends;
+  a.num_tokens = static_cast<int>(num_tokens);
   Launch launch{dim3(static_cast<unsigned>(stream.num_multiprocessors)), dim3(kThreads),
                 sizeof(PersistentShared), false, true};
   launch.cooperative = true;
   launch(stream, persistent_kernel, a);
+}
+
+}  // namespace
+
+void decode_layers(const Stream& stream, const DecodeShape& shape,
+                   std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
+                   std::uint64_t* exchange, const DecodeBuffers& buffers) {
+  CHECK(can_persist(stream, shape, layers));
+  launch_persistent(stream, shape, layers, on_device, exchange, buffers, {}, 1);
+}
+
+void decode_tokens(const Stream& stream, const DecodeShape& shape,
+                   std::span<const DeviceLayer> layers, const PersistentLayer* on_device,
+                   std::uint64_t* exchange, const DecodeBuffers& buffers, const DecodeEnds& ends,
+                   std::size_t num_tokens) {
+  CHECK(num_tokens > 0);
+  CHECK(num_tokens <= most_persistent_tokens(stream, shape, layers, ends));
+  const Ends of{MatrixArgument(ends.embed_tokens),
+                ends.embed_tokens.type,
+                ends.norm,
+                persistent_matrix(ends.lm_head),
+                static_cast<int>(ends.lm_head.rows / 8),
+                buffers.logits,
+                ends.chosen};
+  launch_persistent(stream, shape, layers, on_device, exchange, buffers, of, num_tokens);
 }
 
 }  // namespace refute::cuda

@@ -55,6 +55,18 @@ __device__ inline TwoWords read_two(const Word* at) {
   return words;
 }
 
+// Words that say more than themselves: what the block that put them has written before its
+// release() can be read by whoever read them, too.
+__device__ inline void release() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+__device__ inline TwoWords acquire_two(const Word* at) {
+  TwoWords words;
+  asm volatile("ld.acquire.gpu.global.v2.u64 {%0, %1}, [%2];"
+               : "=l"(words.first), "=l"(words.second)
+               : "l"(at)
+               : "memory");
+  return words;
+}
+
 // Waits for the word.
 __device__ inline Word take(const Word* at, unsigned tag) {
   Word word = read_word(at);

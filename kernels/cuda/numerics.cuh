@@ -15,6 +15,14 @@ namespace refute::cuda {
 namespace {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
+
+// threadIdx.x, which the compiler takes for new each time: what follows from it is computed where
+// it is used, and not kept in registers all along.
+__device__ inline int thread_anew() {
+  int i;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(i));
+  return i;
+}
 constexpr int kWarp = 32;
 constexpr int kLanes = 128;  // Of kernels/matmul.h.
 constexpr unsigned kInfinityBits = 0x7f800000u;

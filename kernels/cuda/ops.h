@@ -78,6 +78,9 @@ struct DecodeState {
   std::int32_t failed = 0;        // Not 0: something was not finite, and nothing advances any more.
   std::int32_t cache_failed = 0;  // Not 0: a key or a value was not finite as float16.
   std::uint64_t router_error = kNoError;
+  // Of lm_head, of tokens at even positions and at odd ones: what decode_tokens has given to
+  // blocks.
+  std::uint32_t slots_taken[2] = {};
 };
 
 // The heads of a call's tokens behind their projections and before their norms, and where their

@@ -54,22 +54,9 @@ __global__ void group_slots_kernel(const std::int32_t* ids, int num_slots, int n
   }
 }
 
-// The better of two: the larger value, of equal ones the lower index; not finite beats all.
-__device__ ArgmaxPartial better(const ArgmaxPartial& a, const ArgmaxPartial& b) {
-  if (a.index < 0) return a;
-  if (b.index < 0) return b;
-  if (a.value != b.value) return a.value > b.value ? a : b;
-  return a.index < b.index ? a : b;
-}
-
 __device__ ArgmaxPartial block_best(ArgmaxPartial mine) {
   __shared__ ArgmaxPartial warps[kThreads / kWarp];
-#pragma unroll
-  for (int h = 16; h > 0; h /= 2) {
-    const ArgmaxPartial other{__shfl_xor_sync(kAllLanes, mine.value, h),
-                              __shfl_xor_sync(kAllLanes, mine.index, h)};
-    mine = better(mine, other);
-  }
+  mine = warp_best(mine);
   const int i = static_cast<int>(threadIdx.x);
   if (i % kWarp == 0) warps[i / kWarp] = mine;
   __syncthreads();
@@ -80,11 +67,10 @@ __device__ ArgmaxPartial block_best(ArgmaxPartial mine) {
 // logits [vocab_size]; partial [gridDim.x]
 __global__ void argmax_kernel(const float* logits, int vocab_size, ArgmaxPartial* partial) {
   wait_for_previous();
-  ArgmaxPartial best{__int_as_float(0xff800000), 0x7fffffff};
+  ArgmaxPartial best = no_argmax();
   for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < vocab_size;
        i += static_cast<int>(gridDim.x * blockDim.x)) {
-    const float value = logits[i];
-    best = better(best, {value, is_finite(value) ? i : -1});
+    best = better(best, argmax_of(logits[i], i));
   }
   best = block_best(best);
   if (threadIdx.x == 0) partial[blockIdx.x] = best;
@@ -94,7 +80,7 @@ __global__ void argmax_kernel(const float* logits, int vocab_size, ArgmaxPartial
 __global__ void argmax_step_kernel(const ArgmaxPartial* partial, int count, DecodeState* state,
                                    std::int32_t* tokens) {
   wait_for_previous();
-  ArgmaxPartial best{__int_as_float(0xff800000), 0x7fffffff};
+  ArgmaxPartial best = no_argmax();
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
     best = better(best, partial[i]);
   }

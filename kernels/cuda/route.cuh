@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/numerics.cuh"
+#include "kernels/cuda/ops.h"
 
 namespace refute::cuda {
 namespace {
@@ -148,6 +149,29 @@ __device__ inline void routing_weights(const float* logits, int num_experts,
   for (int r = lane; r < k; r += kWarp) {
     weights[r] = norm_topk_prob ? __fdiv_rn(weight(r), sum) : weight(r);
   }
+}
+
+// What is likelier than nothing.
+__device__ inline ArgmaxPartial no_argmax() { return {__int_as_float(0xff800000), 0x7fffffff}; }
+__device__ inline ArgmaxPartial argmax_of(float logit, int index) {
+  return {logit, is_finite(logit) ? index : -1};
+}
+// The likelier of two; one that is not finite stays.
+__device__ inline ArgmaxPartial better(const ArgmaxPartial& a, const ArgmaxPartial& b) {
+  if (a.index < 0) return a;
+  if (b.index < 0) return b;
+  if (a.value != b.value) return a.value > b.value ? a : b;
+  return a.index < b.index ? a : b;
+}
+// Of a full warp, in all its threads.
+__device__ inline ArgmaxPartial warp_best(ArgmaxPartial mine) {
+#pragma unroll
+  for (int h = 16; h > 0; h /= 2) {
+    const ArgmaxPartial other{__shfl_xor_sync(kAllLanes, mine.value, h),
+                              __shfl_xor_sync(kAllLanes, mine.index, h)};
+    mine = better(mine, other);
+  }
+  return mine;
 }
 
 // All of it for one token, by one full warp; `error` as in ops.h's route.

@@ -6,11 +6,16 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/cuda_sequence.h"
 #include "engine/first_largest.h"
+#include "engine/gguf.h"
 #include "engine/synth.h"
 #include "engine/synth_presets.h"
 #include "falsifiers/metrics.h"
@@ -35,6 +40,21 @@ class SynthFile {
   SynthFile(const SynthFile&) = delete;
   SynthFile& operator=(const SynthFile&) = delete;
   const std::filesystem::path& path() const { return path_; }
+
+  // Of a tensor of float32.
+  void overwrite(const std::string& tensor, float value) const {
+    const auto file = GgufFile::open(path_);
+    ASSERT_TRUE(file);
+    const GgufTensor* const found = file->find_tensor(tensor);
+    ASSERT_NE(found, nullptr) << tensor;
+    ASSERT_EQ(found->type, TensorType::kF32);
+    const std::vector<float> values(found->data.size() / sizeof(float), value);
+    std::fstream stream(path_, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(found->data.data() - file->bytes().data());
+    stream.write(reinterpret_cast<const char*>(values.data()),
+                 static_cast<std::streamsize>(found->data.size()));
+    ASSERT_TRUE(stream.flush());
+  }
 
  private:
   std::filesystem::path path_;
@@ -434,11 +454,27 @@ TEST_F(CudaSequence, GraphHasTheKernelsThatRunWithoutItAndGivesTheSameBits) {
 // Where all layers run in one kernel, the fused kernels check it.
 class CudaOneKernel : public CudaSequence {
  protected:
-  // Whether there is such a kernel here; otherwise the test is skipped, or has failed.
-  void open(std::size_t capacity) {
+  static SynthOptions two_layers() {
     SynthOptions options = *synth_preset("qwen3-30b-a3b", 2);
     options.name = "one-kernel";
+    return options;
+  }
+
+  // Afterwards is_open where there is such a kernel here; otherwise the test is skipped, or has
+  // failed.
+  void open(std::size_t capacity, const SynthOptions& options = two_layers()) {
+    write(options);
+    open_file(capacity);
+  }
+  // The one before goes first: it has the same name.
+  void write(const SynthOptions& options) {
+    sequence_.reset();
+    weights_.reset();
+    model_.reset();
+    file_.reset();
     file_ = std::make_unique<SynthFile>(options);
+  }
+  void open_file(std::size_t capacity) {
     auto model = Model::load(file_->path());
     ASSERT_TRUE(model);
     model_ = std::make_unique<Model>(*std::move(model));
@@ -454,7 +490,11 @@ class CudaOneKernel : public CudaSequence {
       ASSERT_FALSE(device.has_clusters && device.num_multiprocessors >= 132);
       GTEST_SKIP() << "not on this device";
     }
-    EXPECT_LT(sequence_->graph_nodes(), 6u);
+    // The embedding, and all else; what is behind the layers apart where this kernel doesn't take
+    // it.
+    const std::size_t nodes = sequence_->graph_nodes();
+    EXPECT_LT(nodes, 8u);
+    EXPECT_EQ(sequence_->launches_without_graph(), nodes);
   }
   bool is_open() const { return sequence_ != nullptr && sequence_->is_persistent(); }
 
@@ -510,6 +550,71 @@ TEST_F(CudaOneKernel, GivesTheirBitsForEveryTokenOfALongReplay) {
     ASSERT_NO_FATAL_FAILURE(expect_same_bits(t, token, fused));
     token = first_largest(fused.row(0));
     ASSERT_EQ((*likeliest)[t], token) << t;
+  }
+}
+
+// What is in front of the layers and behind them: rows of lm_head that are no multiple of what a
+// block multiplies at a time, more blocks than have any, types that this kernel does not take.
+TEST_F(CudaOneKernel, GivesTheirBitsWhateverIsAroundTheLayers) {
+  struct Case {
+    std::size_t vocab_size;
+    TensorType embed_tokens, lm_head;
+    bool all_in_one;  // As many tokens as are asked for.
+  };
+  for (const Case& of : {Case{512, TensorType::kQ4_K, TensorType::kQ6_K, true},
+                         Case{151936, TensorType::kQ6_K, TensorType::kQ4_K, true},
+                         Case{16904, TensorType::kQ6_K, TensorType::kQ6_K, true},
+                         Case{16912, TensorType::kQ8_0, TensorType::kQ6_K, false},
+                         Case{12680, TensorType::kF16, TensorType::kQ4_K, false},
+                         Case{4096, TensorType::kQ4_K, TensorType::kQ8_0, false},
+                         Case{1001, TensorType::kQ4_K, TensorType::kQ6_K, false}}) {
+    SCOPED_TRACE(of.vocab_size);
+    SynthOptions options = two_layers();
+    options.config.vocab_size = of.vocab_size;
+    options.embed_tokens = of.embed_tokens;
+    options.lm_head = of.lm_head;
+    constexpr std::size_t kTokens = 140;
+    open(kTokens + 1, options);
+    if (!is_open()) return;
+    const std::uint64_t before = context_->launches();
+    const auto likeliest = sequence_->decode_greedy(1, kTokens);
+    ASSERT_TRUE(likeliest);
+    if (of.all_in_one) {
+      EXPECT_LT(context_->launches() - before, kTokens / 10);
+    }
+    Matrix<float> fused;
+    std::int32_t token = 1;
+    for (std::size_t t = 0; t < kTokens; ++t) {
+      ASSERT_NO_FATAL_FAILURE(expect_same_bits(t, token, fused));
+      token = first_largest(fused.row(0));
+      ASSERT_EQ((*likeliest)[t], token) << t;
+    }
+  }
+}
+
+// No block waits for a token that does not come, the error is the plain path's, and what comes next
+// is not touched.
+TEST_F(CudaOneKernel, EndsWhereSomethingIsNotFinite) {
+  for (const auto& [tensor, value] :
+       {std::pair("output_norm.weight", 3e38f), std::pair("blk.1.attn_k_norm.weight", 1e7f)}) {
+    SCOPED_TRACE(tensor);
+    write(two_layers());
+    ASSERT_NO_FATAL_FAILURE(file_->overwrite(tensor, value));
+    open_file(80);
+    if (!is_open()) return;
+    const auto failed = sequence_->decode_greedy(1, 70);
+    ASSERT_FALSE(failed);
+    EXPECT_EQ(sequence_->length(), 0u);
+    constexpr std::int32_t kToken = 1;
+    const auto one = sequence_->forward({&kToken, 1}, {});
+    ASSERT_FALSE(one);
+    EXPECT_EQ(failed.error().message(), one.error().message());
+    TraceRecorder trace;
+    ForwardOptions options;
+    options.trace = &trace;
+    const auto plain = sequence_->forward({&kToken, 1}, options);
+    ASSERT_FALSE(plain);
+    EXPECT_EQ(failed.error().message(), plain.error().message());
   }
 }
 

@@ -84,5 +84,25 @@ TEST(Generate, EndsWhereItIsTold) {
   EXPECT_TRUE(run(64, options).empty());
 }
 
+// Greedy tokens come without logits, and are those of their logits.
+TEST(Generate, IsGreedyAsTheLogitsAre) {
+  auto model = Model::load(subject_path("kjv-moe-7m.gguf"));
+  ASSERT_TRUE(model);
+  const auto backend = make_cpu_backend(std::move(*cpu::Context::create(2)));
+  const std::vector<std::int32_t> prompt = {'T', 'h', 'e', 'n', ' '};
+  GenerateOptions options;
+  options.max_new_tokens = 20;
+  const auto run = [&](const SamplingOptions& sampling) {
+    auto session = backend->open_session(*model, 64);
+    auto sampler = Sampler::create(sampling);
+    auto tokens = generate(**session, *sampler, prompt, options);
+    EXPECT_TRUE(tokens);
+    return *tokens;
+  };
+  const auto greedy = run({});
+  EXPECT_EQ(greedy.size(), 20u);
+  EXPECT_EQ(greedy, run({.temperature = 1, .top_k = 1}));
+}
+
 }  // namespace
 }  // namespace refute

@@ -65,7 +65,8 @@ TEST(DecodeGreedy, IsTheGenerationLoopOnARealModel) {
   const auto backend = make_cpu_backend(cpu::Context::create(1).value());
   const std::vector<std::int32_t> prompt = {'A', 'n', 'd', ' '};
   const auto session = backend->open_session(model, 40).value();
-  auto sampler = Sampler::create({}).value();
+  // Of one token to choose from the likeliest is drawn: a loop over logits.
+  auto sampler = Sampler::create({.temperature = 1, .top_k = 1}).value();
   GenerateOptions options;
   options.max_new_tokens = 17;
   const auto expected = generate(*session, sampler, prompt, options).value();
