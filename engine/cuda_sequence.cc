@@ -19,6 +19,9 @@ constexpr std::int32_t kTokenZero[] = {0};
 
 // Tokens that a call of the plain path works on at a time. Results don't depend on it.
 constexpr std::size_t kMaxCallTokens = 2048;
+// Tokens of a call that are decoded one by one where one kernel runs all layers: as many as cost no
+// more than prefill does, whose kernels read the experts of 8 tokens no faster than those of 64.
+constexpr std::size_t kMaxDecodedTokens = 7;
 // Rows of logits that are in device memory at a time.
 constexpr std::size_t kMaxLogitRows = 64;
 // Tokens of one kernel: what lies between two kernels no longer counts, and whoever shares the
@@ -366,13 +369,35 @@ Result<Matrix<float>> Sequence::forward(std::span<const std::int32_t> tokens,
     }
     plain = plain || faulty::needs_plain_path();
   }
-  auto logits =
-      plain ? run_plain(tokens, options, options.trace != nullptr) : decode(tokens.front(), true);
+  auto logits = !plain || decodes(tokens.size(), options)
+                    ? decode_all(tokens, options)
+                    : run_plain(tokens, options, options.trace != nullptr);
   if (logits && options.executed != nullptr) {
     options.executed->assign(weights_.layers().size(), BackendId::kCuda);
     if (fault_seeded("F87", kHost)) options.executed->front() = BackendId::kOracle;
   }
   return logits;
+}
+
+bool Sequence::decodes(std::size_t num_tokens, const ForwardOptions& options) const {
+  if constexpr (kFaultSites) return false;
+  return num_tokens <= kMaxDecodedTokens && options.logit_rows == LogitRows::kLast &&
+         options.trace == nullptr && options.forced_routes == nullptr && is_persistent();
+}
+
+// The logits of the last token. Where one fails, the error is that of the call as a whole.
+Result<Matrix<float>> Sequence::decode_all(std::span<const std::int32_t> tokens,
+                                           const ForwardOptions& options) {
+  const std::size_t held = length_;
+  for (const std::int32_t token : tokens.first(tokens.size() - 1)) {
+    if (decode_greedy(token, 1)) continue;  // Its logits stay where they are.
+    length_ = held;
+    return run_plain(tokens, options, true);
+  }
+  auto logits = decode(tokens.back(), true);
+  if (logits || tokens.size() == 1) return logits;
+  length_ = held;
+  return run_plain(tokens, options, true);
 }
 
 Result<Matrix<float>> Sequence::run_plain(std::span<const std::int32_t> tokens,

@@ -70,6 +70,10 @@ class Sequence {
   void launch_tokens(std::size_t num_tokens);
   DecodeEnds ends() const;
   Result<Matrix<float>> decode(std::int32_t token, bool use_graph);
+  // Whether a call is decoded token by token, and that.
+  bool decodes(std::size_t num_tokens, const ForwardOptions& options) const;
+  Result<Matrix<float>> decode_all(std::span<const std::int32_t> tokens,
+                                   const ForwardOptions& options);
   Result<Matrix<float>> run_plain(std::span<const std::int32_t> tokens,
                                   const ForwardOptions& options, bool check_layers);
   bool takes_prefill(std::size_t num_tokens, const ForwardOptions& options,

@@ -2,7 +2,7 @@
 //
 //   cuda_bench synth PRESET FILE [LAYERS]   writes a synthetic model
 //   cuda_bench time FILE                    upload, decode through the graph, forward, prefill
-//   cuda_bench prefill FILE                 calls of 4 to 8192 tokens, both attentions
+//   cuda_bench prefill FILE                 calls of 1 to 8192 tokens, both attentions
 //   cuda_bench step FILE [CONTEXT]          three tokens, kernel by kernel: for a profiler
 #include <algorithm>
 #include <chrono>
@@ -284,7 +284,7 @@ int prefill_model(const std::string& path) {
         require(cuda::Sequence::create(context, model, weights, capacity, {attention})));
     require(sequences.back()->forward(prompt, {}));  // The longest call allocates for all.
   }
-  for (std::size_t count = 4; count <= capacity; count *= 2) {
+  for (std::size_t count = 1; count <= capacity; count *= 2) {
     std::printf("prefill %5zu   ", count);
     for (std::size_t i = 0; i < sequences.size(); ++i) {
       const double seconds = prefill_seconds(*sequences[i], std::span(prompt).first(count));

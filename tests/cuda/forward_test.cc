@@ -522,6 +522,16 @@ class CudaOneKernel : public CudaSequence {
     }
   }
 
+  // Of a call by the plain path, which must fail.
+  std::string plain_error(std::span<const std::int32_t> tokens) {
+    TraceRecorder trace;
+    ForwardOptions options;
+    options.trace = &trace;
+    const auto plain = sequence_->forward(tokens, options);
+    EXPECT_FALSE(plain);
+    return plain ? "" : plain.error().message();
+  }
+
   std::unique_ptr<SynthFile> file_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<cuda::DeviceModel> weights_;
@@ -604,17 +614,44 @@ TEST_F(CudaOneKernel, EndsWhereSomethingIsNotFinite) {
     if (!is_open()) return;
     const auto failed = sequence_->decode_greedy(1, 70);
     ASSERT_FALSE(failed);
+    constexpr std::int32_t kTokens[] = {1, 2, 3};
+    EXPECT_EQ(failed.error().message(), plain_error({kTokens, 1}));
+    for (const std::size_t count : {1, 3}) {
+      const auto call = sequence_->forward({kTokens, count}, {});
+      ASSERT_FALSE(call);
+      EXPECT_EQ(call.error().message(), plain_error({kTokens, count}));
+    }
     EXPECT_EQ(sequence_->length(), 0u);
-    constexpr std::int32_t kToken = 1;
-    const auto one = sequence_->forward({&kToken, 1}, {});
-    ASSERT_FALSE(one);
-    EXPECT_EQ(failed.error().message(), one.error().message());
+  }
+}
+
+// Faster than the kernels for many tokens, and the same bits.
+TEST_F(CudaOneKernel, DecodesTheTokensOfShortCalls) {
+  constexpr std::size_t kBefore = 3;
+  open(20);
+  if (!is_open()) return;
+  const auto tokens = random_tokens(kBefore + 9, model_->config().vocab_size, 44);
+  ASSERT_TRUE(sequence_->forward(std::span(tokens).first(kBefore), {}));
+  for (std::size_t count = 2; count <= 9; ++count) {
+    const auto call = std::span(tokens).subspan(kBefore, count);
+    const std::uint64_t before = context_->launches();
+    const auto found = sequence_->forward(call, {});
+    ASSERT_TRUE(found);
+    EXPECT_EQ(sequence_->length(), kBefore + count);
+    if (count <= 7) {
+      EXPECT_EQ(context_->launches() - before, count * sequence_->graph_nodes());
+    }
+    sequence_->rollback(kBefore);
+    sequence_->poison_unused();
     TraceRecorder trace;
     ForwardOptions options;
     options.trace = &trace;
-    const auto plain = sequence_->forward({&kToken, 1}, options);
-    ASSERT_FALSE(plain);
-    EXPECT_EQ(failed.error().message(), plain.error().message());
+    const auto plain = sequence_->forward(call, options);
+    ASSERT_TRUE(plain);
+    ASSERT_EQ(plain->size(), found->size());
+    EXPECT_EQ(std::memcmp(found->data(), plain->data(), plain->size() * sizeof(float)), 0) << count;
+    sequence_->rollback(kBefore);
+    sequence_->poison_unused();
   }
 }
 
