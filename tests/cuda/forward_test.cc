@@ -512,6 +512,18 @@ class CudaOneKernel : public CudaSequence {
     fused = *std::move(again);
   }
 
+  // Of the tokens that decode_greedy chose behind token 1, every one is what the fused kernels
+  // choose, and a replay gives the bits of their logits.
+  void expect_choices(const std::vector<std::int32_t>& likeliest) {
+    Matrix<float> fused;
+    std::int32_t token = 1;
+    for (std::size_t t = 0; t < likeliest.size(); ++t) {
+      ASSERT_NO_FATAL_FAILURE(expect_same_bits(t, token, fused));
+      token = first_largest(fused.row(0));
+      ASSERT_EQ(likeliest[t], token) << t;
+    }
+  }
+
   void expect_same_bits(std::size_t capacity, const std::vector<std::size_t>& positions) {
     open(capacity);
     if (!is_open()) return;
@@ -522,14 +534,17 @@ class CudaOneKernel : public CudaSequence {
     }
   }
 
-  // Of a call by the plain path, which must fail.
-  std::string plain_error(std::span<const std::int32_t> tokens) {
+  // A call by the plain path.
+  Result<Matrix<float>> plain(std::span<const std::int32_t> tokens) {
     TraceRecorder trace;
     ForwardOptions options;
     options.trace = &trace;
-    const auto plain = sequence_->forward(tokens, options);
-    EXPECT_FALSE(plain);
-    return plain ? "" : plain.error().message();
+    return sequence_->forward(tokens, options);
+  }
+  std::string plain_error(std::span<const std::int32_t> tokens) {
+    const auto failed = plain(tokens);
+    EXPECT_FALSE(failed);
+    return failed ? "" : failed.error().message();
   }
 
   std::unique_ptr<SynthFile> file_;
@@ -552,15 +567,10 @@ TEST_F(CudaOneKernel, GivesTheirBitsForEveryTokenOfALongReplay) {
   constexpr std::size_t kTokens = 1500;
   open(kTokens + 1);
   if (!is_open()) return;
-  std::int32_t token = 1;
-  const auto likeliest = sequence_->decode_greedy(token, kTokens);
+  const auto likeliest = sequence_->decode_greedy(1, kTokens);
   ASSERT_TRUE(likeliest);
-  Matrix<float> fused;
-  for (std::size_t t = 0; t < kTokens; ++t) {
-    ASSERT_NO_FATAL_FAILURE(expect_same_bits(t, token, fused));
-    token = first_largest(fused.row(0));
-    ASSERT_EQ((*likeliest)[t], token) << t;
-  }
+  ASSERT_EQ(likeliest->size(), kTokens);
+  expect_choices(*likeliest);
 }
 
 // What is in front of the layers and behind them: rows of lm_head that are no multiple of what a
@@ -592,18 +602,13 @@ TEST_F(CudaOneKernel, GivesTheirBitsWhateverIsAroundTheLayers) {
     if (of.all_in_one) {
       EXPECT_LT(context_->launches() - before, kTokens / 10);
     }
-    Matrix<float> fused;
-    std::int32_t token = 1;
-    for (std::size_t t = 0; t < kTokens; ++t) {
-      ASSERT_NO_FATAL_FAILURE(expect_same_bits(t, token, fused));
-      token = first_largest(fused.row(0));
-      ASSERT_EQ((*likeliest)[t], token) << t;
-    }
+    ASSERT_EQ(likeliest->size(), kTokens);
+    ASSERT_NO_FATAL_FAILURE(expect_choices(*likeliest));
   }
 }
 
-// No block waits for a token that does not come, the error is the plain path's, and what comes next
-// is not touched.
+// No block waits for a token that does not come, the error is the plain path's, and nothing was
+// appended.
 TEST_F(CudaOneKernel, EndsWhereSomethingIsNotFinite) {
   for (const auto& [tensor, value] :
        {std::pair("output_norm.weight", 3e38f), std::pair("blk.1.attn_k_norm.weight", 1e7f)}) {
@@ -643,13 +648,11 @@ TEST_F(CudaOneKernel, DecodesTheTokensOfShortCalls) {
     }
     sequence_->rollback(kBefore);
     sequence_->poison_unused();
-    TraceRecorder trace;
-    ForwardOptions options;
-    options.trace = &trace;
-    const auto plain = sequence_->forward(call, options);
-    ASSERT_TRUE(plain);
-    ASSERT_EQ(plain->size(), found->size());
-    EXPECT_EQ(std::memcmp(found->data(), plain->data(), plain->size() * sizeof(float)), 0) << count;
+    const auto expected = plain(call);
+    ASSERT_TRUE(expected);
+    ASSERT_EQ(expected->size(), found->size());
+    EXPECT_EQ(std::memcmp(found->data(), expected->data(), expected->size() * sizeof(float)), 0)
+        << count;
     sequence_->rollback(kBefore);
     sequence_->poison_unused();
   }
