@@ -25,7 +25,7 @@ constexpr std::size_t kMaxDecodedTokens = 7;
 // Rows of logits that are in device memory at a time.
 constexpr std::size_t kMaxLogitRows = 64;
 // Tokens of one kernel: what lies between two kernels no longer counts, and whoever shares the
-// device or gives up waits for a tenth of a second at most.
+// device waits for a tenth of a second or little more.
 constexpr std::size_t kMostTokens = 64;
 
 // The buffers of a call with room for as many rows of logits as are worked on at a time.
@@ -381,7 +381,10 @@ Result<Matrix<float>> Sequence::forward(std::span<const std::int32_t> tokens,
 
 bool Sequence::decodes(std::size_t num_tokens, const ForwardOptions& options) const {
   if constexpr (kFaultSites) return false;
-  return num_tokens <= kMaxDecodedTokens && options.logit_rows == LogitRows::kLast &&
+  // Not those that another attention than decoding's is asked for.
+  const bool is_exact =
+      options_.prefill_attention == PrefillAttention::kExact || num_tokens < kMinPrefillTokens;
+  return is_exact && num_tokens <= kMaxDecodedTokens && options.logit_rows == LogitRows::kLast &&
          options.trace == nullptr && options.forced_routes == nullptr && is_persistent();
 }
 
@@ -389,12 +392,14 @@ bool Sequence::decodes(std::size_t num_tokens, const ForwardOptions& options) co
 Result<Matrix<float>> Sequence::decode_all(std::span<const std::int32_t> tokens,
                                            const ForwardOptions& options) {
   const std::size_t held = length_;
-  for (const std::int32_t token : tokens.first(tokens.size() - 1)) {
-    if (decode_greedy(token, 1)) continue;  // Its logits stay where they are.
-    length_ = held;
-    return run_plain(tokens, options, true);
-  }
-  auto logits = decode(tokens.back(), true);
+  const auto one_by_one = [&]() -> Result<Matrix<float>> {
+    for (const std::int32_t token : tokens.first(tokens.size() - 1)) {
+      // Its logits stay where they are.
+      if (auto ok = decode_greedy(token, 1); !ok) return ok.error();
+    }
+    return decode(tokens.back(), true);
+  };
+  auto logits = one_by_one();
   if (logits || tokens.size() == 1) return logits;
   length_ = held;
   return run_plain(tokens, options, true);

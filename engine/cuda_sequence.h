@@ -17,9 +17,10 @@
 
 namespace refute::cuda {
 
-// One sequence on the device. Calls of one token without a trace go through a CUDA graph of fused
-// kernels, those of many through prefill_cuda.h where it covers the model, everything else through
-// one kernel an op; all give the same bits, unless the options ask for another attention.
+// One sequence on the device. Calls of one token without a trace, and of few where one kernel runs
+// all layers, are decoded: by a CUDA graph of fused kernels or of that one. Those of many go
+// through prefill_cuda.h where it covers the model, everything else through one kernel an op; all
+// give the same bits, unless the options ask for another attention.
 class Sequence {
  public:
   // Model and weights must outlive it. kOutOfMemory when its buffers do not fit; kUnsupported for a

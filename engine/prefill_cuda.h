@@ -13,7 +13,7 @@
 
 namespace refute::cuda {
 
-// Calls of fewer tokens take the plain path.
+// Calls of fewer tokens are decoded, or take the plain path: see Sequence.
 inline constexpr std::size_t kMinPrefillTokens = 5;
 
 // Tokens that a call works on at a time: more give the experts fuller tiles.

@@ -423,7 +423,7 @@ class Block {
     __syncthreads();
     start_layer(0, 0);
     load_angles(position);
-    copies.wait(kLayerPiece, 0);
+    wait_for_layer(0);
     start_qkv(0);
     start_router(0);
     do {
@@ -494,6 +494,13 @@ class Block {
       float* const at = is_key ? shared.k_norm[of] : shared.q_norm[of];
       copies.start(kLayerPiece, reinterpret_cast<std::uint8_t*>(at), gains, kGains);
     }
+  }
+
+  // A block without rows has no barrier until its next wait: no warp of it may start what another
+  // has not seen the end of.
+  __device__ void wait_for_layer(unsigned of) const {
+    copies.wait(kLayerPiece, of);
+    if (qkv_count() == 0 && !is_worker()) __syncthreads();
   }
 
   // q_proj, k_proj or v_proj: which, and this block's groups of it.
@@ -646,7 +653,7 @@ class Block {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
     __syncthreads();
-    if (has_next()) copies.wait(kLayerPiece, parity() ^ 1u);
+    if (has_next()) wait_for_layer(parity() ^ 1u);
     if (num_chunks() == 1) return;
 #pragma unroll 1
     for (int b = block; b < kQuerySize / 32; b += each) merge(b);
@@ -1156,7 +1163,9 @@ class Block {
   // next. Not finite where something of the token was not.
   __device__ ArgmaxPartial conclude() const {
     const volatile DecodeState& state = *a.state;
-    const bool failed = state.router_error != kNoError || state.cache_failed != 0;
+    // The launch behind one that failed gives its slots out from where that one ended.
+    const bool failed =
+        state.failed != 0 || state.router_error != kNoError || state.cache_failed != 0;
     release();
     return failed ? ArgmaxPartial{0.0f, -1} : no_argmax();
   }
@@ -1188,10 +1197,7 @@ class Block {
       while (!words.has(tag)) words = acquire_two(likeliest_of(i));
       best = {float_of(words.first), static_cast<std::int32_t>(bits_of(words.second))};
     }
-    best = warp_best(best);
-    if (lane == 0) shared.likeliest[warp] = best;
-    __syncthreads();
-    return warp_best(shared.likeliest[lane % kWarps]).index;
+    return block_best<kWarps>(best, shared.likeliest, i).index;
   }
   // One thread of all.
   __device__ void step(int token) const {

@@ -54,37 +54,29 @@ __global__ void group_slots_kernel(const std::int32_t* ids, int num_slots, int n
   }
 }
 
-__device__ ArgmaxPartial block_best(ArgmaxPartial mine) {
-  __shared__ ArgmaxPartial warps[kThreads / kWarp];
-  mine = warp_best(mine);
-  const int i = static_cast<int>(threadIdx.x);
-  if (i % kWarp == 0) warps[i / kWarp] = mine;
-  __syncthreads();
-  for (int w = 0; w < kThreads / kWarp; ++w) mine = better(mine, warps[w]);
-  return mine;
-}
-
 // logits [vocab_size]; partial [gridDim.x]
 __global__ void argmax_kernel(const float* logits, int vocab_size, ArgmaxPartial* partial) {
+  __shared__ ArgmaxPartial warps[kThreads / kWarp];
   wait_for_previous();
   ArgmaxPartial best = no_argmax();
   for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < vocab_size;
        i += static_cast<int>(gridDim.x * blockDim.x)) {
     best = better(best, argmax_of(logits[i], i));
   }
-  best = block_best(best);
+  best = block_best<kThreads / kWarp>(best, warps, static_cast<int>(threadIdx.x));
   if (threadIdx.x == 0) partial[blockIdx.x] = best;
 }
 
 // One block.
 __global__ void argmax_step_kernel(const ArgmaxPartial* partial, int count, DecodeState* state,
                                    std::int32_t* tokens) {
+  __shared__ ArgmaxPartial warps[kThreads / kWarp];
   wait_for_previous();
   ArgmaxPartial best = no_argmax();
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
     best = better(best, partial[i]);
   }
-  best = block_best(best);
+  best = block_best<kThreads / kWarp>(best, warps, static_cast<int>(threadIdx.x));
   if (threadIdx.x != 0) return;
   if (best.index < 0 || state->router_error != kNoError || state->cache_failed != 0) {
     state->failed = 1;

@@ -174,6 +174,16 @@ __device__ inline ArgmaxPartial warp_best(ArgmaxPartial mine) {
   return mine;
 }
 
+// Of a block of kWarps full warps, in all its threads, of which this one is number i;
+// warps [kWarps], of the block. A barrier inside.
+template <int kWarps>
+__device__ inline ArgmaxPartial block_best(ArgmaxPartial mine, ArgmaxPartial* warps, int i) {
+  mine = warp_best(mine);
+  if (i % kWarp == 0) warps[i / kWarp] = mine;
+  __syncthreads();
+  return warp_best(warps[i % kWarps]);
+}
+
 // All of it for one token, by one full warp; `error` as in ops.h's route.
 __device__ inline void route_token(const float* logits, int num_experts, int k, bool norm_topk_prob,
                                    const std::int32_t* forced, std::uint64_t key, std::int32_t* ids,

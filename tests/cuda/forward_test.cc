@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -487,7 +488,8 @@ class CudaOneKernel : public CudaSequence {
     if (!sequence_->is_persistent()) {
       // Compute capability 9.0, and a multiprocessor for each share of the shape: there it must be.
       const cuda::Stream& device = *context_;
-      ASSERT_FALSE(device.has_clusters && device.num_multiprocessors >= 132);
+      ASSERT_FALSE(device.has_clusters && device.num_multiprocessors >= 132 &&
+                   device.max_shared_bytes >= 227 * 1024);
       GTEST_SKIP() << "not on this device";
     }
     // The embedding, and all else; what is behind the layers apart where this kernel doesn't take
@@ -628,6 +630,40 @@ TEST_F(CudaOneKernel, EndsWhereSomethingIsNotFinite) {
     }
     EXPECT_EQ(sequence_->length(), 0u);
   }
+}
+
+// In the middle of a launch, by a few logits that are too large for float32; launches behind it
+// begin with other rows. What came before it is not touched.
+TEST_F(CudaOneKernel, EndsInTheMiddleOfALaunch) {
+  constexpr std::size_t kTokens = 40;
+  write(two_layers());
+  ASSERT_NO_FATAL_FAILURE(file_->overwrite("output_norm.weight", 1.0f));
+  open_file(200);
+  if (!is_open()) return;
+  std::vector<std::int32_t> tokens = {1};  // Each but the first the likeliest.
+  std::vector<float> largest;              // Of their logits.
+  for (std::size_t t = 0; t < kTokens; ++t) {
+    const auto logits = sequence_->forward({&tokens[t], 1}, {});
+    ASSERT_TRUE(logits);
+    largest.push_back(0.0f);
+    for (const float logit : logits->flat()) largest[t] = std::max(largest[t], std::abs(logit));
+    tokens.push_back(first_largest(logits->row(0)));
+  }
+  // Token k is the first one whose logits do not fit.
+  const auto k = static_cast<std::size_t>(std::ranges::max_element(largest) - largest.begin());
+  ASSERT_GT(k, 0u) << "choose another first token";
+  write(two_layers());
+  ASSERT_NO_FATAL_FAILURE(file_->overwrite("output_norm.weight", 3.402e38f / largest[k] * 1.0005f));
+  open_file(200);
+  if (!is_open()) return;
+  const auto failed = sequence_->decode_greedy(1, 190);
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(sequence_->length(), 0u);
+  const auto before = sequence_->decode_greedy(1, k);
+  ASSERT_TRUE(before) << before.error().message();
+  EXPECT_EQ(*before, std::vector<std::int32_t>(
+                         tokens.begin() + 1, tokens.begin() + static_cast<std::ptrdiff_t>(k) + 1));
+  EXPECT_EQ(failed.error().message(), plain_error({&tokens[k], 1}));
 }
 
 // Faster than the kernels for many tokens, and the same bits.
