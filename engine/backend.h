@@ -22,6 +22,7 @@
 #include "engine/trace.h"
 #include "kernels/matmul.h"
 #include "kernels/matrix.h"
+#include "kernels/read_bandwidth.h"
 #include "kernels/result.h"
 #include "kernels/rope.h"
 
@@ -94,9 +95,9 @@ class Backend {
   }
   // Bytes of the device's memory that this process holds now; empty as above.
   virtual std::optional<std::size_t> memory_held() const { return std::nullopt; }
-  // The device's read bandwidth in bytes a second, measured now by a stream that its caches do not
-  // hold; empty for a backend that cannot measure it.
-  virtual std::optional<double> measure_read_bandwidth() const { return std::nullopt; }
+  // The device's read bandwidth, measured now by a stream that its caches do not hold; empty for a
+  // backend that cannot measure it.
+  virtual std::optional<ReadBandwidth> measure_read_bandwidth() const { return std::nullopt; }
 
   // The ops, shapes as in kernels/*.h. Every one checks its arguments: kInvalidShape.
   virtual Result<Matrix<double>> embed(const WeightView& embed_tokens,

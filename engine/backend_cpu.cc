@@ -127,7 +127,7 @@ class CpuBackend : public Backend {
            (threads == 1 ? " thread)" : " threads)");
   }
 
-  std::optional<double> measure_read_bandwidth() const override {
+  std::optional<ReadBandwidth> measure_read_bandwidth() const override {
     return cpu::measure_read_bandwidth(context_);
   }
 

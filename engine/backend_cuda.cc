@@ -182,7 +182,7 @@ class CudaBackend : public Backend {
   }
   std::optional<std::size_t> memory_held() const override { return cuda::held_bytes(); }
 
-  std::optional<double> measure_read_bandwidth() const override {
+  std::optional<ReadBandwidth> measure_read_bandwidth() const override {
     // A model that is resident anyway may leave less.
     const std::size_t bytes = std::min(kBandwidthBytes, cuda::device_memory().free / 2);
     auto memory = cuda::DeviceBuffer<std::uint8_t>::allocate(bytes, "a stream to read");

@@ -91,9 +91,7 @@ Verdict judge_throughput(const Backend& backend, const Model& model, double band
     if (!series) return Verdict::error(series.error().message());
     if (i > 0) seconds.push_back(*series);
   }
-  std::ranges::sort(seconds);
-  const double tokens_per_second =
-      static_cast<double>(kDecodedTokens) / seconds[seconds.size() / 2];
+  const double tokens_per_second = static_cast<double>(kDecodedTokens) / median(std::move(seconds));
   const double share = static_cast<double>(model.bytes_per_token()) * tokens_per_second / bandwidth;
   const std::string where = std::to_string(tokens_per_second) + " tokens/s of " +
                             std::to_string(model.bytes_per_token()) + " bytes, " +
@@ -119,7 +117,7 @@ Verdict falsify_throughput_share_of_bandwidth(const Subject& subject, const Crit
   }
   const auto model = Model::load(file.path());
   if (!model) return Verdict::error(model.error().message());
-  return judge_throughput(subject.backend, *model, *bandwidth, criterion);
+  return judge_throughput(subject.backend, *model, bandwidth->best, criterion);
 }
 
 const FalsifierInfo& throughput_share_of_bandwidth_info() {

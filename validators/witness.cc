@@ -53,7 +53,7 @@ class WitnessBackend : public Backend {
     return backend_.memory_use(model, capacity);
   }
   std::optional<std::size_t> memory_held() const override { return backend_.memory_held(); }
-  std::optional<double> measure_read_bandwidth() const override {
+  std::optional<ReadBandwidth> measure_read_bandwidth() const override {
     return backend_.measure_read_bandwidth();
   }
 

@@ -9,7 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <limits>
+#include <vector>
 
 #include "kernels/check.h"
 #include "kernels/cpu/simd.h"
@@ -18,7 +18,7 @@ namespace refute::cpu {
 namespace {
 
 constexpr std::size_t kLeastBytes = std::size_t{256} << 20;
-constexpr std::size_t kCaches = 8;  // Buffer bytes per byte of last-level cache.
+constexpr std::size_t kCaches = 4;  // Buffer bytes per byte of last-level cache.
 constexpr std::size_t kPasses = 7;
 constexpr std::size_t kGrain = std::size_t{1} << 17;  // Words a range, 1 MiB.
 
@@ -51,7 +51,7 @@ std::size_t read_bandwidth_buffer_bytes() {
   return std::max(kLeastBytes, kCaches * static_cast<std::size_t>(cache));
 }
 
-std::optional<double> measure_read_bandwidth(const Context& context) {
+std::optional<ReadBandwidth> measure_read_bandwidth(const Context& context) {
   const std::size_t bytes = read_bandwidth_buffer_bytes();
   const Buffer buffer(bytes);
   if (buffer.words() == nullptr) return std::nullopt;
@@ -67,7 +67,7 @@ std::optional<double> measure_read_bandwidth(const Context& context) {
     written.fetch_xor(sum, std::memory_order_relaxed);
   });
 
-  double best = std::numeric_limits<double>::infinity();
+  std::vector<double> rates;
   for (std::size_t pass = 0; pass < kPasses; ++pass) {
     std::atomic<std::uint64_t> read = 0;
     const auto start = std::chrono::steady_clock::now();
@@ -77,9 +77,9 @@ std::optional<double> measure_read_bandwidth(const Context& context) {
     });
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     CHECK(read == written);
-    best = std::min(best, took.count());
+    rates.push_back(static_cast<double>(bytes) / took.count());
   }
-  return static_cast<double>(bytes) / best;
+  return ReadBandwidth{median(rates), std::ranges::max(rates)};
 }
 
 }  // namespace refute::cpu

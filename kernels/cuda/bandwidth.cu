@@ -3,6 +3,9 @@
 //
 // Grid: 2 blocks a multiprocessor. Block: 1024 threads. Shared: none. Moves: every byte once; bound
 // by memory. Numerics: none.
+#include <algorithm>
+#include <vector>
+
 #include "kernels/check.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ops.h"
@@ -32,7 +35,8 @@ __global__ void __launch_bounds__(1024)
 
 }  // namespace
 
-double measure_read_bandwidth(const Stream& stream, const std::uint8_t* data, std::size_t bytes) {
+ReadBandwidth measure_read_bandwidth(const Stream& stream, const std::uint8_t* data,
+                                     std::size_t bytes) {
   const auto blocks = static_cast<std::size_t>(2 * stream.num_multiprocessors);
   const std::size_t round_bytes = blocks * 1024 * kUnroll * sizeof(uint4);
   const std::size_t rounds = bytes / round_bytes;
@@ -42,7 +46,7 @@ double measure_read_bandwidth(const Stream& stream, const std::uint8_t* data, st
   CUDA_CHECK(cudaEventCreate(&begin));
   CUDA_CHECK(cudaEventCreate(&end));
   const dim3 grid(static_cast<unsigned>(blocks));
-  double best = 0.0;
+  std::vector<double> rates;
   for (int pass = 0; pass < kPasses; ++pass) {
     CUDA_CHECK(cudaEventRecord(begin, stream.handle));
     Launch{grid, dim3(1024)}(stream, read_kernel, reinterpret_cast<const uint4*>(data), rounds,
@@ -52,12 +56,11 @@ double measure_read_bandwidth(const Stream& stream, const std::uint8_t* data, st
     float milliseconds = 0.0f;
     CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin, end));
     if (pass == 0) continue;  // It warms up.
-    const double rate = static_cast<double>(rounds * round_bytes) / (1e-3 * milliseconds);
-    if (rate > best) best = rate;
+    rates.push_back(static_cast<double>(rounds * round_bytes) / (1e-3 * milliseconds));
   }
   CUDA_CHECK(cudaEventDestroy(begin));
   CUDA_CHECK(cudaEventDestroy(end));
-  return best;
+  return {median(rates), *std::ranges::max_element(rates)};
 }
 
 }  // namespace refute::cuda

@@ -9,6 +9,7 @@
 #include "kernels/attention_shape.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/quant/tensor_type_id.h"
+#include "kernels/read_bandwidth.h"
 
 namespace refute::cuda {
 
@@ -169,7 +170,8 @@ struct ArgmaxPartial {
 void argmax_step(const Stream& stream, const float* logits, std::size_t vocab_size,
                  ArgmaxPartial* partial, DecodeState* state, std::int32_t* tokens);
 
-// Bytes a second of a stream of reads over `bytes` (many MiB) at `data`, the best of a few passes.
-double measure_read_bandwidth(const Stream& stream, const std::uint8_t* data, std::size_t bytes);
+// Of a few passes of a stream of reads over `bytes` (many MiB) at `data`.
+ReadBandwidth measure_read_bandwidth(const Stream& stream, const std::uint8_t* data,
+                                     std::size_t bytes);
 
 }  // namespace refute::cuda

@@ -157,7 +157,9 @@ void bench_attention(benchmark::State& state, cpu::Isa isa, std::size_t depth) {
 void bench_read(benchmark::State& state, cpu::Isa isa) {
   const cpu::Context context = cpu::Context::create(1, isa).value();
   double best = 0.0;
-  for (auto _ : state) best = std::max(best, cpu::measure_read_bandwidth(context).value_or(0.0));
+  for (auto _ : state) {
+    best = std::max(best, cpu::measure_read_bandwidth(context).value_or(ReadBandwidth{}).best);
+  }
   state.counters["bytes_per_second"] = best;
 }
 

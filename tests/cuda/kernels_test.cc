@@ -224,8 +224,9 @@ TEST_F(CudaKernels, CombineAndAddEqualTheCpus) {
 TEST_F(CudaKernels, BandwidthIsThatOfADevice) {
   const auto bandwidth = cuda_->measure_read_bandwidth();
   ASSERT_TRUE(bandwidth);
-  EXPECT_GT(*bandwidth, 1e11);
-  EXPECT_LT(*bandwidth, 2e13);
+  EXPECT_GT(bandwidth->median, 1e11);
+  EXPECT_GE(bandwidth->best, bandwidth->median);
+  EXPECT_LT(bandwidth->best, 2e13);
 }
 
 }  // namespace

@@ -40,10 +40,18 @@ TEST(BenchMeasure, TimesEveryRoundButTheOneThatWarmsUp) {
   // The decoded tokens read 6, 7, 8 and 9 positions.
   EXPECT_EQ(point->bytes_per_token, decode_bytes(model, 7.5));
   ASSERT_TRUE(point->share());
-  EXPECT_GT(*point->share(), 0.0);
+  EXPECT_GT(*point->share_of_best(), 0.0);
+  EXPECT_GE(*point->share(), *point->share_of_best());
   const auto too_long = measure_point(*cpu, model, 1, {.prompt = 1u << 20}, [](auto, auto) {});
   ASSERT_FALSE(too_long);
   EXPECT_EQ(too_long.error().kind, ErrorKind::kContextFull);
+}
+
+TEST(BenchMeasure, HoldsDecodeAgainstTheMedianOfTheTurns) {
+  EXPECT_FALSE(over_turns({}));
+  const ReadBandwidth turns[] = {{10.0, 12.0}, {30.0, 31.0}, {20.0, 40.0}};
+  EXPECT_EQ(over_turns(turns)->median, 20.0);
+  EXPECT_EQ(over_turns(turns)->best, 40.0);
 }
 
 TEST(BenchMachine, MeasuresThePeakSinceTheReset) {

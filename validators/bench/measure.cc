@@ -45,20 +45,14 @@ Result<void> run_round(Session& session, std::span<const std::int32_t> prompt, b
   return {};
 }
 
-std::optional<double> larger(std::optional<double> a, std::optional<double> b) {
+std::optional<std::size_t> larger(std::optional<std::size_t> a, std::optional<std::size_t> b) {
   if (!a || !b) return a ? a : b;
   return std::max(*a, *b);
 }
 
 }  // namespace
 
-double Series::median() const {
-  CHECK(!seconds.empty());
-  std::vector<double> sorted = seconds;
-  std::ranges::sort(sorted);
-  const std::size_t middle = sorted.size() / 2;
-  return sorted.size() % 2 == 1 ? sorted[middle] : 0.5 * (sorted[middle - 1] + sorted[middle]);
-}
+double Series::median() const { return refute::median(seconds); }
 
 double Series::spread() const {
   const auto [least, most] = std::ranges::minmax(seconds);
@@ -67,7 +61,23 @@ double Series::spread() const {
 
 std::optional<double> BenchPoint::share() const {
   if (!bandwidth) return std::nullopt;
-  return bytes_per_token * decode.tokens_per_second() / *bandwidth;
+  return bytes_per_second() / bandwidth->median;
+}
+
+std::optional<double> BenchPoint::share_of_best() const {
+  if (!bandwidth) return std::nullopt;
+  return bytes_per_second() / bandwidth->best;
+}
+
+std::optional<ReadBandwidth> over_turns(std::span<const ReadBandwidth> turns) {
+  if (turns.empty()) return std::nullopt;
+  std::vector<double> medians;
+  double best = 0.0;
+  for (const ReadBandwidth& turn : turns) {
+    medians.push_back(turn.median);
+    best = std::max(best, turn.best);
+  }
+  return ReadBandwidth{median(std::move(medians)), best};
 }
 
 double decode_bytes(const Model& model, double position) {
@@ -95,28 +105,30 @@ Result<BenchPoint> measure_point(const Backend& backend, const Model& model, std
   // The decoded tokens stand at positions depth + prompt and on, each reading itself too.
   point.bytes_per_token = decode_bytes(model, static_cast<double>(shape.depth + shape.prompt) +
                                                   0.5 * (static_cast<double>(shape.decode) + 1.0));
-  const auto before = backend.measure_read_bandwidth();
   reset_peak_memory();
-
   auto session = backend.open_session(model, capacity);
   if (!session) return session.error();
   const auto tokens = random_tokens(model.config(), shape.seed, shape.depth + shape.prompt);
   const std::span<const std::int32_t> all = tokens;
   if (auto ok = fill(**session, all.first(shape.depth)); !ok) return ok.error();
+  std::vector<ReadBandwidth> turns;
   for (std::size_t i = 0; i <= shape.repeats; ++i) {  // The first round warms up.
     if (auto ok = run_round(**session, all.subspan(shape.depth), i > 0, point); !ok) {
       return ok.error();
     }
     progress(i + 1, shape.repeats + 1);
+    point.clock_mhz = read_clock_mhz(backend.id());
+    // Without the memory that is read for the bandwidth.
+    point.memory_bytes = larger(point.memory_bytes, peak_memory());
+    if (const auto turn = backend.measure_read_bandwidth()) turns.push_back(*turn);
+    reset_peak_memory();
   }
-  point.clock_mhz = read_clock_mhz(backend.id());
-  point.memory_bytes = peak_memory();
+  point.bandwidth = over_turns(turns);
   session->reset();  // A device's memory is asked with a session of its own.
   if (const auto use = backend.memory_use(model, capacity)) {
     point.memory_bytes = use->used;
     point.memory_total = use->total;
   }
-  point.bandwidth = larger(before, backend.measure_read_bandwidth());
   return point;
 }
 

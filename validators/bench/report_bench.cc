@@ -22,6 +22,10 @@ std::optional<double> as_double(const std::optional<std::size_t>& value) {
   return value ? std::optional(static_cast<double>(*value)) : std::nullopt;
 }
 
+std::optional<double> member(const std::optional<ReadBandwidth>& of, double ReadBandwidth::*which) {
+  return of ? std::optional((*of).*which) : std::nullopt;
+}
+
 bool possible(const BenchPoint& point) {
   const auto share = point.share();
   return !share || *share <= 1.0;
@@ -41,9 +45,9 @@ std::string render_human(const BenchReport& report, Style style) {
                         report.processors);
   }
   Table table({"threads", "layers", "depth", "prompt", "prefill tok/s", "spread", "decode tok/s",
-               "spread", "MB/token", "GB/s read", "GB/s memory", "share", "peak MiB", "MHz"});
+               "spread", "MB/token", "GB/s read", "GB/s memory", "share", "of best", "peak MiB",
+               "MHz"});
   for (const BenchPoint& point : report.points) {
-    const double rate = point.bytes_per_token * point.decode.tokens_per_second();
     table.add_row({{std::to_string(point.threads)},
                    {std::to_string(point.layers)},
                    {std::to_string(point.shape.depth)},
@@ -53,10 +57,11 @@ std::string render_human(const BenchReport& report, Style style) {
                    {fmt::format("{:.1f}", point.decode.tokens_per_second()), Paint::kBold},
                    {fmt::format("{:.1f} %", 100.0 * point.decode.spread()), Paint::kFaint},
                    {fmt::format("{:.3f}", point.bytes_per_token / 1e6)},
-                   {fmt::format("{:.2f}", rate / 1e9)},
-                   {or_unknown(point.bandwidth, "{:.2f}", 1e-9)},
+                   {fmt::format("{:.2f}", point.bytes_per_second() / 1e9)},
+                   {or_unknown(member(point.bandwidth, &ReadBandwidth::median), "{:.2f}", 1e-9)},
                    {or_unknown(point.share(), "{:.1f} %", 100.0),
                     possible(point) ? Paint::kPlain : Paint::kBad},
+                   {or_unknown(point.share_of_best(), "{:.1f} %", 100.0), Paint::kFaint},
                    {or_unknown(as_double(point.memory_bytes), "{:.0f}", 1.0 / kMebibyte)},
                    {or_unknown(point.clock_mhz, "{:.0f}")}});
   }
@@ -86,21 +91,24 @@ Json point_to_json(const BenchPoint& point) {
                 {"spread", series.spread()}};
   };
   const auto or_null = [](const auto& value) { return value ? Json(*value) : Json(nullptr); };
-  return {{"threads", point.threads},
-          {"layers", point.layers},
-          {"depth", point.shape.depth},
-          {"prompt", point.shape.prompt},
-          {"decode", point.shape.decode},
-          {"repeats", point.shape.repeats},
-          {"prefill_tokens_per_second", rates(point.prefill)},
-          {"decode_tokens_per_second", rates(point.decode)},
-          {"bytes_per_token", point.bytes_per_token},
-          {"bytes_per_second", point.bytes_per_token * point.decode.tokens_per_second()},
-          {"bandwidth_bytes_per_second", or_null(point.bandwidth)},
-          {"share_of_bandwidth", or_null(point.share())},
-          {"memory_bytes", or_null(point.memory_bytes)},
-          {"memory_total_bytes", or_null(point.memory_total)},
-          {"clock_mhz", or_null(point.clock_mhz)}};
+  return {
+      {"threads", point.threads},
+      {"layers", point.layers},
+      {"depth", point.shape.depth},
+      {"prompt", point.shape.prompt},
+      {"decode", point.shape.decode},
+      {"repeats", point.shape.repeats},
+      {"prefill_tokens_per_second", rates(point.prefill)},
+      {"decode_tokens_per_second", rates(point.decode)},
+      {"bytes_per_token", point.bytes_per_token},
+      {"bytes_per_second", point.bytes_per_second()},
+      {"bandwidth_bytes_per_second", or_null(member(point.bandwidth, &ReadBandwidth::median))},
+      {"best_bandwidth_bytes_per_second", or_null(member(point.bandwidth, &ReadBandwidth::best))},
+      {"share_of_bandwidth", or_null(point.share())},
+      {"share_of_best_bandwidth", or_null(point.share_of_best())},
+      {"memory_bytes", or_null(point.memory_bytes)},
+      {"memory_total_bytes", or_null(point.memory_total)},
+      {"clock_mhz", or_null(point.clock_mhz)}};
 }
 
 std::string render_json(const BenchReport& report) {
