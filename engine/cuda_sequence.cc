@@ -326,6 +326,7 @@ Result<std::vector<std::int32_t>> Sequence::decode_greedy(std::int32_t token, st
   }
   if (auto ok = build_graph(); !ok) return ok.error();
   write_state(token, length_);
+  // All at once: those behind a launch that fails still run a token each.
   if (most_tokens_ > 1) {
     for (std::size_t i = 0; i < count; i += most_tokens_) {
       launch_tokens(std::min(most_tokens_, count - i));

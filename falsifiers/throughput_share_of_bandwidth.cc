@@ -11,13 +11,13 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <filesystem>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "engine/backend.h"
@@ -27,6 +27,7 @@
 #include "falsifiers/judge.h"
 #include "falsifiers/traced_run.h"
 #include "kernels/check.h"
+#include "kernels/median.h"
 
 namespace refute {
 namespace {

@@ -2,18 +2,23 @@
 // measurement, not an op.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
-namespace refute {
+#include "kernels/median.h"
 
-// The middle value, or the mean of the middle two. Precondition: not empty.
-double median(std::vector<double> values);
+namespace refute {
 
 // Bytes a second of several passes over a buffer that no cache holds. What others read meanwhile
 // makes a pass slower, never faster: `best` is what the memory can do, `median` what it did.
 struct ReadBandwidth {
   double median = 0.0;
   double best = 0.0;
+
+  // rates: of the passes. Precondition: not empty.
+  static ReadBandwidth of(const std::vector<double>& rates) {
+    return {refute::median(rates), std::ranges::max(rates)};
+  }
 };
 
 }  // namespace refute

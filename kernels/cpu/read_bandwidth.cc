@@ -79,7 +79,7 @@ std::optional<ReadBandwidth> measure_read_bandwidth(const Context& context) {
     CHECK(read == written);
     rates.push_back(static_cast<double>(bytes) / took.count());
   }
-  return ReadBandwidth{median(rates), std::ranges::max(rates)};
+  return ReadBandwidth::of(rates);
 }
 
 }  // namespace refute::cpu

@@ -3,7 +3,6 @@
 //
 // Grid: 2 blocks a multiprocessor. Block: 1024 threads. Shared: none. Moves: every byte once; bound
 // by memory. Numerics: none.
-#include <algorithm>
 #include <vector>
 
 #include "kernels/check.h"
@@ -60,7 +59,7 @@ ReadBandwidth measure_read_bandwidth(const Stream& stream, const std::uint8_t* d
   }
   CUDA_CHECK(cudaEventDestroy(begin));
   CUDA_CHECK(cudaEventDestroy(end));
-  return {median(rates), *std::ranges::max_element(rates)};
+  return ReadBandwidth::of(rates);
 }
 
 }  // namespace refute::cuda

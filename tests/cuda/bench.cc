@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/cuda_sequence.h"
@@ -19,6 +20,7 @@
 #include "engine/model.h"
 #include "engine/synth.h"
 #include "engine/synth_presets.h"
+#include "kernels/median.h"
 
 namespace refute {
 namespace {
@@ -51,8 +53,7 @@ double median_seconds(const Body& body) {
     body();
     seconds.push_back(now() - start);
   }
-  std::ranges::sort(seconds);
-  return seconds[kSeries / 2];
+  return median(std::move(seconds));
 }
 
 std::vector<std::int32_t> make_prompt(const Model& model, std::size_t count) {

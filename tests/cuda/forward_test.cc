@@ -482,11 +482,10 @@ class CudaOneKernel : public CudaSequence {
     auto weights = cuda::DeviceModel::upload(*context_, *model_);
     ASSERT_TRUE(weights);
     weights_ = std::make_unique<cuda::DeviceModel>(*std::move(weights));
-    auto sequence = cuda::Sequence::create(*context_, *model_, *weights_, capacity);
-    ASSERT_TRUE(sequence);
-    sequence_ = *std::move(sequence);
-    if (!sequence_->is_persistent()) {
-      // Compute capability 9.0, and a multiprocessor for each share of the shape: there it must be.
+    open_sequence(capacity, {});
+    if (!is_open()) {
+      // Compute capability 9.0, a multiprocessor for each share of the shape, and shared memory for
+      // its plan: there it must be.
       const cuda::Stream& device = *context_;
       ASSERT_FALSE(device.has_clusters && device.num_multiprocessors >= 132 &&
                    device.max_shared_bytes >= 227 * 1024);
@@ -497,6 +496,11 @@ class CudaOneKernel : public CudaSequence {
     const std::size_t nodes = sequence_->graph_nodes();
     EXPECT_LT(nodes, 8u);
     EXPECT_EQ(sequence_->launches_without_graph(), nodes);
+  }
+  void open_sequence(std::size_t capacity, const CudaOptions& options) {
+    auto sequence = cuda::Sequence::create(*context_, *model_, *weights_, capacity, options);
+    ASSERT_TRUE(sequence);
+    sequence_ = *std::move(sequence);
   }
   bool is_open() const { return sequence_ != nullptr && sequence_->is_persistent(); }
 
@@ -632,8 +636,8 @@ TEST_F(CudaOneKernel, EndsWhereSomethingIsNotFinite) {
   }
 }
 
-// In the middle of a launch, by a few logits that are too large for float32; launches behind it
-// begin with other rows. What came before it is not touched.
+// In the middle of a launch, by a few logits that are too large for float32; launches behind it see
+// only the first slots of lm_head. What came before it is not touched.
 TEST_F(CudaOneKernel, EndsInTheMiddleOfALaunch) {
   constexpr std::size_t kTokens = 40;
   write(two_layers());
@@ -641,17 +645,25 @@ TEST_F(CudaOneKernel, EndsInTheMiddleOfALaunch) {
   open_file(200);
   if (!is_open()) return;
   std::vector<std::int32_t> tokens = {1};  // Each but the first the likeliest.
-  std::vector<float> largest;              // Of their logits.
+  std::vector<float> largest;              // Of their logits,
+  std::vector<std::size_t> rows;           // and the first one that is as large.
   for (std::size_t t = 0; t < kTokens; ++t) {
     const auto logits = sequence_->forward({&tokens[t], 1}, {});
     ASSERT_TRUE(logits);
     largest.push_back(0.0f);
-    for (const float logit : logits->flat()) largest[t] = std::max(largest[t], std::abs(logit));
+    rows.push_back(0);
+    for (std::size_t row = 0; row < logits->size(); ++row) {
+      const float size = std::abs(logits->flat()[row]);
+      if (size > largest[t]) largest[t] = size, rows[t] = row;
+    }
     tokens.push_back(first_largest(logits->row(0)));
   }
   // Token k is the first one whose logits do not fit.
   const auto k = static_cast<std::size_t>(std::ranges::max_element(largest) - largest.begin());
   ASSERT_GT(k, 0u) << "choose another first token";
+  const cuda::Stream& device = *context_;
+  const auto first_slots = static_cast<std::size_t>(3 * 32 * device.num_multiprocessors);
+  ASSERT_GE(rows[k], first_slots) << "choose another first token";
   write(two_layers());
   ASSERT_NO_FATAL_FAILURE(file_->overwrite("output_norm.weight", 3.402e38f / largest[k] * 1.0005f));
   open_file(200);
@@ -690,6 +702,34 @@ TEST_F(CudaOneKernel, DecodesTheTokensOfShortCalls) {
     EXPECT_EQ(std::memcmp(found->data(), expected->data(), expected->size() * sizeof(float)), 0)
         << count;
     sequence_->rollback(kBefore);
+    sequence_->poison_unused();
+  }
+}
+
+// With tensor attention only those whose attention decoding has, too; it does not matter which
+// logits are asked for.
+TEST_F(CudaOneKernel, TakesTheAttentionThatIsAskedFor) {
+  open(20);
+  if (!is_open()) return;
+  open_sequence(20, {PrefillAttention::kTensor});
+  const auto tokens = random_tokens(9, model_->config().vocab_size, 45);
+  for (std::size_t count = 2; count <= 9; ++count) {
+    const auto call = std::span(tokens).first(count);
+    const std::uint64_t before = context_->launches();
+    const auto last = sequence_->forward(call, {});
+    ASSERT_TRUE(last);
+    EXPECT_EQ(context_->launches() - before == count * sequence_->graph_nodes(), count < 5)
+        << count;
+    sequence_->rollback(0);
+    sequence_->poison_unused();
+    ForwardOptions all;
+    all.logit_rows = LogitRows::kAll;
+    const auto rows = sequence_->forward(call, all);
+    ASSERT_TRUE(rows);
+    const auto row = rows->row(count - 1);
+    ASSERT_EQ(row.size(), last->size());
+    EXPECT_EQ(std::memcmp(last->data(), row.data(), row.size() * sizeof(float)), 0) << count;
+    sequence_->rollback(0);
     sequence_->poison_unused();
   }
 }

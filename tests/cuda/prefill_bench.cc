@@ -14,6 +14,7 @@
 #include <iterator>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -22,6 +23,7 @@
 #include "kernels/cuda/prefill_ops.h"
 #include "kernels/cuda/tiles.h"
 #include "kernels/matmul.h"
+#include "kernels/median.h"
 #include "kernels/quant/half.h"
 #include "kernels/rope.h"
 #include "tests/cuda/prefill_variants.h"
@@ -261,7 +263,7 @@ double median_us(Bench& bench, const Body& body, int series = 7) {
   cudaEvent_t begin, end;
   CUDA_CHECK(cudaEventCreate(&begin));
   CUDA_CHECK(cudaEventCreate(&end));
-  std::vector<float> times;
+  std::vector<double> times;
   for (int i = 0; i < series + 1; ++i) {
     CUDA_CHECK(cudaEventRecord(begin, bench.context.stream()));
     body();
@@ -269,12 +271,11 @@ double median_us(Bench& bench, const Body& body, int series = 7) {
     CUDA_CHECK(cudaEventSynchronize(end));
     float ms = 0.0f;
     CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
-    if (i > 0) times.push_back(ms);
+    if (i > 0) times.push_back(1e3 * static_cast<double>(ms));
   }
   CUDA_CHECK(cudaEventDestroy(begin));
   CUDA_CHECK(cudaEventDestroy(end));
-  std::ranges::sort(times);
-  return 1e3 * static_cast<double>(times[times.size() / 2]);
+  return median(std::move(times));
 }
 
 void report(const char* what, const char* variant, std::size_t tokens, double us,

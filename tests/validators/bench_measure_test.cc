@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "kernels/cpu/context.h"
+#include "tests/falsifiers/broken_backend.h"
 #include "validators/bench/machine.h"
 
 namespace refute {
@@ -47,11 +49,45 @@ TEST(BenchMeasure, TimesEveryRoundButTheOneThatWarmsUp) {
   EXPECT_EQ(too_long.error().kind, ErrorKind::kContextFull);
 }
 
+// Its memory is twice as fast in every turn as in the one before.
+class CountingBackend : public BrokenBackend {
+ public:
+  std::optional<ReadBandwidth> measure_read_bandwidth() const override {
+    ++turns;
+    if (turns <= empty_turns) return std::nullopt;
+    rate *= 2.0;
+    return ReadBandwidth{rate, 1.5 * rate};
+  }
+  int empty_turns = 0;
+  mutable int turns = 0;
+  mutable double rate = 1e12;
+};
+
+TEST(BenchMeasure, MeasuresTheBandwidthBehindEveryRound) {
+  const Model model = nano();
+  const BenchShape shape{.prompt = 1, .decode = 1, .depth = 0, .repeats = 5, .seed = 1};
+  const CountingBackend backend;
+  const auto point = measure_point(backend, model, 1, shape, [&](std::size_t done, std::size_t) {
+    EXPECT_EQ(static_cast<std::size_t>(backend.turns), done);
+  });
+  ASSERT_TRUE(point);
+  EXPECT_EQ(backend.turns, 6);
+  EXPECT_EQ(point->bandwidth->median, 12e12);  // Of 2, 4, 8, 16, 32 and 64.
+  EXPECT_EQ(point->bandwidth->best, 96e12);
+  // Where there is no room beside the session, once without it.
+  CountingBackend full;
+  full.empty_turns = 6;
+  const auto late = measure_point(full, model, 1, shape, [](auto, auto) {});
+  ASSERT_TRUE(late);
+  EXPECT_EQ(full.turns, 7);
+  EXPECT_EQ(late->bandwidth->median, 2e12);
+}
+
 TEST(BenchMeasure, HoldsDecodeAgainstTheMedianOfTheTurns) {
   EXPECT_FALSE(over_turns({}));
-  const ReadBandwidth turns[] = {{10.0, 12.0}, {30.0, 31.0}, {20.0, 40.0}};
+  const ReadBandwidth turns[] = {{10.0, 12.0}, {90.0, 95.0}, {20.0, 40.0}};
   EXPECT_EQ(over_turns(turns)->median, 20.0);
-  EXPECT_EQ(over_turns(turns)->best, 40.0);
+  EXPECT_EQ(over_turns(turns)->best, 95.0);
 }
 
 TEST(BenchMachine, MeasuresThePeakSinceTheReset) {

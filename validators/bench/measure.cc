@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "falsifiers/metrics.h"
 #include "falsifiers/traced_run.h"
-#include "kernels/check.h"
+#include "kernels/median.h"
 #include "validators/bench/machine.h"
 
 namespace refute {
@@ -43,11 +44,6 @@ Result<void> run_round(Session& session, std::span<const std::int32_t> prompt, b
     point.decode.seconds.push_back(decode);
   }
   return {};
-}
-
-std::optional<std::size_t> larger(std::optional<std::size_t> a, std::optional<std::size_t> b) {
-  if (!a || !b) return a ? a : b;
-  return std::max(*a, *b);
 }
 
 }  // namespace
@@ -116,19 +112,23 @@ Result<BenchPoint> measure_point(const Backend& backend, const Model& model, std
     if (auto ok = run_round(**session, all.subspan(shape.depth), i > 0, point); !ok) {
       return ok.error();
     }
-    progress(i + 1, shape.repeats + 1);
-    point.clock_mhz = read_clock_mhz(backend.id());
+    if (i == shape.repeats) point.clock_mhz = read_clock_mhz(backend.id());
     // Without the memory that is read for the bandwidth.
-    point.memory_bytes = larger(point.memory_bytes, peak_memory());
+    point.memory_bytes = std::max(point.memory_bytes, peak_memory());
     if (const auto turn = backend.measure_read_bandwidth()) turns.push_back(*turn);
     reset_peak_memory();
+    progress(i + 1, shape.repeats + 1);
   }
-  point.bandwidth = over_turns(turns);
   session->reset();  // A device's memory is asked with a session of its own.
   if (const auto use = backend.memory_use(model, capacity)) {
     point.memory_bytes = use->used;
     point.memory_total = use->total;
   }
+  // A device that the model fills has room for it only now.
+  if (turns.empty()) {
+    if (const auto once = backend.measure_read_bandwidth()) turns.push_back(*once);
+  }
+  point.bandwidth = over_turns(turns);
   return point;
 }
 

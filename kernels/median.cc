@@ -1,4 +1,4 @@
-#include "kernels/read_bandwidth.h"
+#include "kernels/median.h"
 
 #include <algorithm>
 #include <cstddef>
