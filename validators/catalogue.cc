@@ -14,6 +14,7 @@
 #include "validators/catalogue_words.h"
 #include "validators/mutant_catalogue.h"
 #include "validators/rules.h"
+#include "validators/shell_words.h"
 #include "validators/suggest.h"
 
 namespace refute {
@@ -178,20 +179,21 @@ Entries criteria(std::span<const Contract> contracts) {
       for (const BlindSpot& spot : block.blind_to) {
         blind += (blind.empty() ? "" : "\n") + spot.fault.text + ": " + spot.reason;
       }
-      entries.push_back({"criterion",
-                         block.id.text,
-                         "runs " + block.falsifier.text + " on " + joined(block.backend_names),
-                         {{"contract", contract.id.text},
-                          {"place", place_of(contract, block.id)},
-                          {"acceptance", joined(block.acceptance)},
-                          {"subjects", joined(block.subjects)},
-                          {"cases", std::to_string(block.cases)},
-                          {"gates", gates},
-                          {"must kill", joined(block.must_kill)},
-                          {"blind to", blind},
-                          {"if refuted", block.if_refuted},
-                          {"run it", fmt::format("refute run {} --filter {}",
-                                                 contract.source.path(), block.id.text)}}});
+      entries.push_back(
+          {"criterion",
+           block.id.text,
+           "runs " + block.falsifier.text + " on " + joined(block.backend_names),
+           {{"contract", contract.id.text},
+            {"place", place_of(contract, block.id)},
+            {"acceptance", joined(block.acceptance)},
+            {"subjects", joined(block.subjects)},
+            {"cases", std::to_string(block.cases)},
+            {"gates", gates},
+            {"must kill", joined(block.must_kill)},
+            {"blind to", blind},
+            {"if refuted", block.if_refuted},
+            {"run it", fmt::format("refute run {} --filter {}", shell_word(contract.source.path()),
+                                   shell_word(block.id.text))}}});
     }
   }
   return entries;

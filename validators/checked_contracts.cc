@@ -13,6 +13,7 @@ namespace {
 
 bool claims_anything(const Contract& contract) {
   return contract.claimed_status.has_value() ||
+         (contract.is_ours && !contract.status_mentions.empty()) ||
          std::any_of(contract.stages.begin(), contract.stages.end(),
                      [](const Stage& stage) { return stage.claimed_status.has_value(); });
 }

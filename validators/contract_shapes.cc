@@ -173,6 +173,20 @@ std::vector<ShapeConstraint> read_shapes(const SourceFile& source, const YamlNod
   return all;
 }
 
+std::map<std::string, std::int64_t> dimensions(const Config& config) {
+  const auto number = [](std::size_t of) { return static_cast<std::int64_t>(of); };
+  return {{"hidden_size", number(config.hidden_size)},
+          {"num_hidden_layers", number(config.num_hidden_layers)},
+          {"num_attention_heads", number(config.num_attention_heads)},
+          {"num_key_value_heads", number(config.num_key_value_heads)},
+          {"head_dim", number(config.head_dim)},
+          {"num_experts", number(config.num_experts)},
+          {"num_experts_per_tok", number(config.num_experts_per_tok)},
+          {"moe_intermediate_size", number(config.moe_intermediate_size)},
+          {"vocab_size", number(config.vocab_size)},
+          {"max_position_embeddings", number(config.max_position_embeddings)}};
+}
+
 ShapeCheck check_shapes(std::span<const ShapeConstraint> constraints,
                         const std::map<std::string, std::int64_t>& config) {
   ShapeCheck check;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/config.h"
 #include "validators/diagnostic.h"
 #include "validators/source_file.h"
 #include "validators/yaml_tree.h"
@@ -38,6 +39,9 @@ std::string describe(const ShapeConstraint& constraint);
 // constraints that no model can meet.
 std::vector<ShapeConstraint> read_shapes(const SourceFile& source, const YamlNode& node,
                                          Findings& findings);
+
+// The dimensions of a model, by their names; those of a call are not among them.
+std::map<std::string, std::int64_t> dimensions(const Config& config);
 
 struct ShapeViolation {
   ShapeConstraint constraint;

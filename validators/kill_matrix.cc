@@ -68,9 +68,19 @@ const FaultRow* KillMatrix::find(std::string_view fault, BackendId host) const {
                     [&](const FaultRow& row) { return row.fault == fault && row.host == host; });
 }
 
-bool KillMatrix::kills(std::string_view falsifier, std::string_view fault) const {
+namespace {
+
+bool is_of(const FaultRow& row, std::string_view fault, std::span<const BackendId> backends) {
+  return row.fault == fault &&
+         std::find(backends.begin(), backends.end(), row.host) != backends.end();
+}
+
+}  // namespace
+
+bool KillMatrix::kills(std::string_view falsifier, std::string_view fault,
+                       std::span<const BackendId> backends) const {
   return std::any_of(rows.begin(), rows.end(), [&](const FaultRow& row) {
-    const KillCell* cell = row.fault == fault ? row.find(falsifier) : nullptr;
+    const KillCell* cell = is_of(row, fault, backends) ? row.find(falsifier) : nullptr;
     return cell != nullptr && cell->state == CellState::kKilled;
   });
 }
@@ -101,10 +111,11 @@ std::map<std::pair<std::string, std::string>, ThresholdMargin> noise_ceilings(
 
 }  // namespace
 
-bool KillMatrix::kills_clearly(std::string_view falsifier, std::string_view fault) const {
+bool KillMatrix::kills_clearly(std::string_view falsifier, std::string_view fault,
+                               std::span<const BackendId> backends) const {
   const auto ceilings = noise_ceilings(noise);
   for (const FaultRow& row : rows) {
-    const KillCell* cell = row.fault == fault ? row.find(falsifier) : nullptr;
+    const KillCell* cell = is_of(row, fault, backends) ? row.find(falsifier) : nullptr;
     if (cell == nullptr || cell->state != CellState::kKilled) continue;
     if (cell->by.empty()) return true;
     for (const KillReading& reading : cell->by) {

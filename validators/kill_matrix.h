@@ -99,10 +99,12 @@ struct KillMatrix {
   std::vector<NoiseReading> noise;  // Sorted by falsifier, backend.
 
   const FaultRow* find(std::string_view fault, BackendId host) const;
-  // Whether the falsifier kills the fault on some backend.
-  bool kills(std::string_view falsifier, std::string_view fault) const;
+  // Whether the falsifier kills the fault on one of the backends.
+  bool kills(std::string_view falsifier, std::string_view fault,
+             std::span<const BackendId> backends) const;
   // Whether it does so by a check, or by a metric that is separated from the noise.
-  bool kills_clearly(std::string_view falsifier, std::string_view fault) const;
+  bool kills_clearly(std::string_view falsifier, std::string_view fault,
+                     std::span<const BackendId> backends) const;
   // One for each falsifier and metric that has noise readings, sorted.
   std::vector<ThresholdMargin> margins() const;
   // The falsifiers that kill the fault on some backend, the largest margin first.

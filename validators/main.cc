@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <exception>
 #include <sstream>
 #include <string>
@@ -91,7 +92,15 @@ int main(int argc, char** argv) {
   action.sa_handler = refute::handle_interrupt;
   sigaction(SIGINT, &action, nullptr);
   try {
-    return static_cast<int>(refute::run_command_line({argv + 1, argv + argc}));
+    const refute::ExitCode code = refute::run_command_line({argv + 1, argv + argc});
+    // A result that nobody got is no result.
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      refute::fail(code, "the standard output cannot be written: all of it may be lost");
+      if (code == refute::ExitCode::kHeld) {
+        return static_cast<int>(refute::ExitCode::kUsageOrUnreadable);
+      }
+    }
+    return static_cast<int>(code);
   } catch (const std::exception& error) {
     return static_cast<int>(
         refute::fail(refute::ExitCode::kInternal, std::string("internal error: ") + error.what()));

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -45,8 +46,13 @@ RecordStore load_records(std::span<const fs::path> folders) {
   for (const fs::path& folder : folders) {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(folder, error)) {
-      if (entry.path().extension() == ".json")
-        files.insert(fs::weakly_canonical(entry.path(), error));
+      std::error_code of_entry;
+      const fs::path file = fs::weakly_canonical(entry.path(), of_entry);
+      if (entry.path().extension() == ".json") files.insert(of_entry ? entry.path() : file);
+    }
+    if (error && error != std::errc::no_such_file_or_directory) {
+      store.rejected.push_back(
+          {ErrorKind::kUnreadable, folder.string(), "a folder of records", error.message()});
     }
   }
   for (const fs::path& path : files) {
@@ -62,6 +68,20 @@ RecordStore load_records(std::span<const fs::path> folders) {
               return std::tie(a.record.started_at, a.file) < std::tie(b.record.started_at, b.file);
             });
   return store;
+}
+
+Result<void> check_record_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::path at = fs::absolute(folder, error);
+  while (!error && !fs::exists(at, error) && at.has_relative_path()) at = at.parent_path();
+  if (error) return cannot_write(folder, error);
+  if (!fs::is_directory(at, error)) {
+    return cannot_write(folder, std::make_error_code(std::errc::not_a_directory));
+  }
+  if (access(at.c_str(), W_OK | X_OK) != 0) {
+    return cannot_write(folder, std::error_code(errno, std::generic_category()));
+  }
+  return {};
 }
 
 Result<fs::path> store_record(const fs::path& folder, const RunRecord& record) {

@@ -27,6 +27,9 @@ struct RecordStore {
 // Every *.json of the folders, each file once; a folder that does not exist holds none.
 RecordStore load_records(std::span<const std::filesystem::path> folders);
 
+// kUnreadable when the folder can be neither written to nor made. Makes nothing.
+Result<void> check_record_folder(const std::filesystem::path& folder);
+
 // Writes a new file, complete or not at all, and returns its path; makes the folder. kUnreadable
 // when it cannot.
 Result<std::filesystem::path> store_record(const std::filesystem::path& folder,

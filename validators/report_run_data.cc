@@ -9,6 +9,7 @@
 #include "falsifiers/fault_catalogue.h"
 #include "validators/build_info.h"
 #include "validators/record_json.h"
+#include "validators/shell_words.h"
 
 namespace refute {
 namespace {
@@ -126,13 +127,15 @@ std::string count_criteria(std::size_t number) {
 std::string run_command(const RunReport& report, const RunItem& item) {
   const bool lacks_pack =
       item.falsifier != nullptr && item.falsifier->needs_pack && !report.has_pack;
-  return fmt::format("refute run {} --filter {} --backend {}{}{}", item.contract->source.path(),
-                     item.block->id.text, backend_name(item.backend), report.subject_arguments,
+  return fmt::format("refute run {} --filter {} --backend {}{}{}",
+                     shell_word(item.contract->source.path()), shell_word(item.block->id.text),
+                     backend_name(item.backend), report.subject_arguments,
                      lacks_pack ? " --expected FILE" : "");
 }
 
 std::string replay_command(const RunReport& report, const Outcome& outcome) {
-  return run_command(report, outcome.item) + " --replay '" + outcome.verdict.replay_token + "'";
+  return run_command(report, outcome.item) + " --replay " +
+         shell_word(outcome.verdict.replay_token);
 }
 
 std::size_t cases_run(const RunReport& report) {

@@ -129,6 +129,11 @@ void check_faults(const Contract& contract, const FalsifierBlock& block, const R
   }
 }
 
+std::string joined(const std::vector<LocatedText>& names) {
+  std::string text;
+  for (const LocatedText& name : names) text += (text.empty() ? "" : " or ") + name.text;
+  return text;
+}
 std::string joined(const std::vector<std::string>& names) {
   constexpr std::size_t kMost = 4;
   std::string text;
@@ -149,16 +154,16 @@ void check_must_kill(const Contract& contract, const FalsifierBlock& block,
       });
   if (!measured) return;
   for (const LocatedText& fault : block.must_kill) {
-    if (matrix.kills_clearly(falsifier, fault.text)) continue;
-    const bool narrowly = matrix.kills(falsifier, fault.text);
+    if (matrix.kills_clearly(falsifier, fault.text, block.backends)) continue;
+    const bool narrowly = matrix.kills(falsifier, fault.text, block.backends);
     const auto killers = matrix.killers(fault.text);
     findings.report(
         "RF414", contract.source, fault.at, fault.length,
-        narrowly
-            ? fmt::format("{} kills {} too narrowly: its threshold is not clear "
-                          "of noise and fault",
-                          falsifier, fault.text)
-            : fmt::format("the kill matrix does not show that {} kills {}", falsifier, fault.text),
+        narrowly ? fmt::format("{} kills {} too narrowly: its threshold is not clear "
+                               "of noise and fault",
+                               falsifier, fault.text)
+                 : fmt::format("the kill matrix does not show that {} kills {} on {}", falsifier,
+                               fault.text, joined(block.backend_names)),
         killers.empty() ? "nothing is shown to kill it" : "it is killed by " + joined(killers));
   }
   if (block.cases < matrix.cases) {
@@ -173,10 +178,10 @@ void check_blind_spots(const Contract& contract, const FalsifierBlock& block,
                        const KillMatrix& matrix, Findings& findings) {
   for (const BlindSpot& spot : block.blind_to) {
     const LocatedText& fault = spot.fault;
-    if (matrix.kills(block.falsifier.text, fault.text)) {
-      findings.report(
-          "RF415", contract.source, fault.at, fault.length,
-          fmt::format("the kill matrix shows that {} kills {}", block.falsifier.text, fault.text));
+    if (matrix.kills(block.falsifier.text, fault.text, block.backends)) {
+      findings.report("RF415", contract.source, fault.at, fault.length,
+                      fmt::format("the kill matrix shows that {} kills {} on {}",
+                                  block.falsifier.text, fault.text, joined(block.backend_names)));
       continue;
     }
     const auto killers = matrix.killers(fault.text);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -202,6 +203,19 @@ void check_statuses(const Contract& contract, const RuleContext& context, Findin
   if (contract.claimed_status) {
     check_claim(contract, *contract.claimed_status, contract_status(contract, is_valid, context),
                 "the contract", findings);
+  }
+  // Elsewhere, in blocks of the dialect say, a status speaks of the whole contract.
+  const auto is_at = [](const std::optional<LocatedText>& claim, const LocatedText& mention) {
+    return claim && claim->at == mention.at;
+  };
+  for (const LocatedText& mention : contract.status_mentions) {
+    const bool is_checked =
+        is_at(contract.claimed_status, mention) ||
+        std::any_of(contract.stages.begin(), contract.stages.end(),
+                    [&](const Stage& stage) { return is_at(stage.claimed_status, mention); });
+    if (is_checked) continue;
+    check_claim(contract, mention, contract_status(contract, is_valid, context),
+                "a status outside of the stages", findings);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "validators/build_info.h"
 #include "validators/embedded_files.h"
 #include "validators/evidence.h"
+#include "validators/shell_words.h"
 
 namespace refute {
 namespace {
@@ -35,8 +36,9 @@ std::string name_of(const CriterionEvidence& criterion) {
 }
 
 std::string run_command(const CriterionEvidence& criterion) {
-  return fmt::format("refute run {} --filter {} --backend {}", criterion.contract->source.path(),
-                     criterion.block->id.text, backend_name(criterion.backend));
+  return fmt::format("refute run {} --filter {} --backend {}",
+                     shell_word(criterion.contract->source.path()),
+                     shell_word(criterion.block->id.text), backend_name(criterion.backend));
 }
 
 // Whether evidence on the backend counts for the stage.

@@ -69,6 +69,7 @@ TEST(BenchCommand, SaysWhatIsWrong) {
       {"--repeats 4", "--repeats"},
       {"--sweep layer", "did you mean `layers`?"},
       {"--values 1,2", "--sweep"},
+      {"--sweep layers --threads 1,2", "one number of threads"},
       {"--sweep threads --backend cuda", "--backend cpu"},
       {"--attention tenser --backend cuda", "did you mean `tensor`?"},
       {"--attention tensor", "--backend cuda"},

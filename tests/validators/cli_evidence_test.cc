@@ -125,8 +125,32 @@ TEST(Evidence, CommittedRecordsBesideTheContractsCount) {
   cli.add_contract("router.yaml");
   ASSERT_EQ(cli.run("run --backend oracle,cpu --record contracts/evidence").exit_code, 0);
   EXPECT_TRUE(contains(cli.run("status contracts/router.yaml").out, "SHIPPED     RUN-ROUTER-1"));
+  fs::create_directory(cli.folder() / "elsewhere");
   EXPECT_TRUE(
       contains(cli.run("status contracts --records elsewhere").out, "PENDING     RUN-ROUTER-1"));
+}
+
+TEST(Evidence, AFolderOfRecordsThatIsNotThereIsAnError) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  write_text(cli.folder() / "file.json", "{}");
+  for (const char* command : {"status", "validate"}) {
+    for (const char* records : {"nowhere", "file.json"}) {
+      const CommandResult result =
+          cli.run(std::string(command) + " contracts --records " + records);
+      EXPECT_EQ(result.exit_code, 2) << command << " " << records;
+      EXPECT_TRUE(contains(result.err, records)) << result.err;
+    }
+  }
+}
+
+TEST(Evidence, PrintedCommandsCanBePasted) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  fs::rename(cli.folder() / "contracts", cli.folder() / "my $(contracts)");
+  const CommandResult status = cli.run("status 'my $(contracts)'");
+  EXPECT_TRUE(contains(status.out, "refute run 'my $(contracts)/router.yaml' --filter "))
+      << status.out;
 }
 
 TEST(Evidence, FewerCasesThanTheContractAsksForAreNoEvidence) {

@@ -39,6 +39,46 @@ TEST(CommandLine, NeverPassesOverNothing) {
   EXPECT_TRUE(contains(filtered.err, "did you mean `FALSIFY-RUN-001`")) << filtered.err;
 }
 
+TEST(CommandLine, TakesNoEmptyNameForTheDefault) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  for (const char* command :
+       {"run --subject \"$NOT_SET\"", "generate --subject ''", "bench ''", "trace '' -o t.gguf"}) {
+    const CommandResult result = cli.run(command);
+    EXPECT_EQ(result.exit_code, 2) << command;
+    EXPECT_TRUE(contains(result.err, "the name is empty")) << command << result.err;
+  }
+}
+
+TEST(CommandLine, LosesNoResultWithoutAWord) {
+  const CommandLine cli;
+  cli.add_contract("router.yaml");
+  const std::string lost = "cd '" + cli.folder().string() + "' && '" + REFUTE_BINARY +
+                           "' list rules >/dev/full 2>err.txt";
+  EXPECT_EQ(WEXITSTATUS(std::system(lost.c_str())), 2);
+  EXPECT_TRUE(contains(read_text(cli.folder() / "err.txt"), "standard output"));
+  // Before anything is run.
+  write_text(cli.folder() / "file", "");
+  const CommandResult kept = cli.run("run --backend oracle,cpu --record file");
+  EXPECT_EQ(kept.exit_code, 2);
+  EXPECT_TRUE(contains(kept.err, "file: expected a place that can be written")) << kept.err;
+}
+
+TEST(CommandLine, ReplacesNothingButARegularFile) {
+  const CommandLine cli;
+  std::filesystem::create_directory(cli.folder() / "folder");
+  const int made = std::system(("mkfifo '" + (cli.folder() / "pipe").string() + "'").c_str());
+  ASSERT_EQ(made, 0);
+  for (const char* name : {"folder", "pipe"}) {
+    for (const std::string command : {"trace --force -o ", "synth --preset nano --force "}) {
+      const CommandResult result = cli.run(command + name);
+      EXPECT_EQ(result.exit_code, 2) << command << name;
+      EXPECT_TRUE(contains(result.err, "expected a regular file")) << result.err;
+    }
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(cli.folder() / "pipe"));
+}
+
 TEST(CommandLine, RejectsAClaimAboveTheRecordsWithItsPlace) {
   const CommandLine cli;
   cli.add_contract("claims_shipped.yaml");
@@ -46,6 +86,21 @@ TEST(CommandLine, RejectsAClaimAboveTheRecordsWithItsPlace) {
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_TRUE(contains(result.out, "contracts/claims_shipped.yaml:10:13: error[RF")) << result.out;
   EXPECT_TRUE(contains(result.out, "claims SHIPPED")) << result.out;
+}
+
+TEST(CommandLine, RejectsAClaimWhereverItStands) {
+  for (const char* block : {"metadata:\n  status: SHIPPED\n",
+                            "proof_obligations:\n  - property: p\n    status: DISCHARGED\n"}) {
+    const CommandLine cli;
+    cli.add_contract("router.yaml");
+    const auto path = cli.folder() / "contracts/router.yaml";
+    EXPECT_EQ(cli.run("validate").exit_code, 0);
+    write_text(path, block + read_text(path));
+    const CommandResult result = cli.run("validate");
+    EXPECT_EQ(result.exit_code, 1) << result.out;
+    EXPECT_TRUE(contains(result.out, "error[RF307]: a status outside of the stages claims"))
+        << result.out;
+  }
 }
 
 TEST(CommandLine, RefusesToRunAnInvalidContract) {

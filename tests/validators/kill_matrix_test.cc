@@ -85,13 +85,13 @@ TEST(KillMatrix, DoesNotMissABackendThatWasNotMeasured) {
 TEST(KillMatrix, SeparatesAKillFromTheNoise) {
   KillMatrix matrix = sample();
   // 1e-3 <= sqrt(1e-5 * 0.25): clear.
-  EXPECT_TRUE(matrix.kills_clearly("moe.parity", "F22"));
-  EXPECT_TRUE(matrix.kills_clearly("order.check", "F22")) << "by its check";
-  EXPECT_FALSE(matrix.kills_clearly("repeats", "F22"));
+  EXPECT_TRUE(matrix.kills_clearly("moe.parity", "F22", kAllBackends));
+  EXPECT_TRUE(matrix.kills_clearly("order.check", "F22", kAllBackends)) << "by its check";
+  EXPECT_FALSE(matrix.kills_clearly("repeats", "F22", kAllBackends));
   // A fault just past the bound is a kill, and too narrow a one.
   matrix.rows[0].cells[0].by[0].worst = 2e-3;
-  EXPECT_TRUE(matrix.kills("moe.parity", "F22"));
-  EXPECT_FALSE(matrix.kills_clearly("moe.parity", "F22"));
+  EXPECT_TRUE(matrix.kills("moe.parity", "F22", kAllBackends));
+  EXPECT_FALSE(matrix.kills_clearly("moe.parity", "F22", kAllBackends));
   const auto margins = matrix.margins();
   ASSERT_EQ(margins.size(), 1u);
   EXPECT_TRUE(margins[0].fault.empty());

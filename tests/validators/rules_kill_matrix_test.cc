@@ -99,6 +99,13 @@ TEST(RulesOfTheKillMatrix, AMustKillThatTheMatrixDoesNotShowIsAnError) {  // RF4
   EXPECT_EQ(found.severity, Severity::kError);
 }
 
+TEST(RulesOfTheKillMatrix, AKillOnABackendThatTheBlockDoesNotListIsNone) {  // RF414
+  KillMatrix matrix = matrix_of_the_fixture();
+  matrix.rows[0].host = BackendId::kCuda;
+  const Diagnostic found = only(diagnostics(fixture(), matrix), "RF414");
+  EXPECT_NE(found.message.find("kills F22 on oracle or cpu"), std::string::npos) << found.message;
+}
+
 TEST(RulesOfTheKillMatrix, ATrappedCellIsNoKill) {  // RF414
   KillMatrix matrix = matrix_of_the_fixture();
   matrix.rows[0].cells.front().state = CellState::kTrapped;

@@ -126,6 +126,52 @@ TEST_F(RunTest, IsNotRunWithAReasonWhereABackendOrExpectationsAreMissing) {
   EXPECT_EQ(run_exit_code(outcomes), ExitCode::kRequiredNotRun);
 }
 
+TEST_F(RunTest, IsNotRunOnASubjectThatTheCriterionDoesNotName) {
+  options_.filter = "FALSIFY-RUN-001";
+  options_.backends = {BackendId::kOracle};
+  const std::string nano = std::string(REFUTE_TEST_DATA) + "/packs/nano.gguf";
+  auto& subjects = contracts_[0].falsifiers[0].subjects;
+  const auto verdict = [&](const std::string& name, const SubjectRequest& request) {
+    subjects.front().text = name;
+    const std::vector<Outcome> outcomes = execute_with(request, plan());
+    EXPECT_EQ(outcomes.size(), 1U);
+    return outcomes.front().verdict;
+  };
+  EXPECT_TRUE(verdict("synthetic", {}).held());
+  EXPECT_TRUE(verdict("embedded", {}).held());
+  EXPECT_TRUE(verdict("embedded", {.model = nano, .expected = ""}).held());
+  EXPECT_TRUE(verdict("packs", {.model = nano, .expected = ""}).held());
+  EXPECT_TRUE(verdict(nano, {.model = nano, .expected = ""}).held());
+  EXPECT_TRUE(verdict("../../packs/nano.gguf", {.model = nano, .expected = ""}).held())
+      << "beside the contract";
+  for (const char* other : {"packs", "/nowhere/other.gguf"}) {
+    const Verdict not_run = verdict(other, {});
+    EXPECT_EQ(not_run.kind, VerdictKind::kNotRun) << other;
+    EXPECT_NE(not_run.reason.find(other), std::string::npos) << not_run.reason;
+  }
+  EXPECT_EQ(verdict("/nowhere/other.gguf", {.model = nano, .expected = ""}).kind,
+            VerdictKind::kNotRun);
+}
+
+TEST_F(RunTest, IsNotRunOnAnEmbeddedModelOfAnotherShape) {
+  options_.filter = "FALSIFY-RUN-001";
+  options_.backends = {BackendId::kOracle};
+  ShapeConstraint shape;
+  shape.symbol = "hidden_size";
+  shape.relation = Relation::kEq;
+  shape.number = 7;
+  contracts_[0].shapes = {shape};
+  auto& subjects = contracts_[0].falsifiers[0].subjects;
+  EXPECT_TRUE(execute_with({}, plan()).front().verdict.held()) << "inputs of its own";
+  subjects.front().text = "embedded";
+  const Verdict verdict = execute_with({}, plan()).front().verdict;
+  EXPECT_EQ(verdict.kind, VerdictKind::kNotRun);
+  EXPECT_NE(verdict.reason.find("hidden_size eq 7"), std::string::npos) << verdict.reason;
+  const std::size_t hidden_size = load_subject({})->model.config().hidden_size;
+  contracts_[0].shapes.front().number = static_cast<std::int64_t>(hidden_size);
+  EXPECT_TRUE(execute_with({}, plan()).front().verdict.held());
+}
+
 TEST_F(RunTest, FindsTheExpectationsBesideTheModel) {
   options_.filter = "run-pack-v1";
   const std::vector<Outcome> outcomes = execute_with(

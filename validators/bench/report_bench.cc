@@ -37,9 +37,10 @@ std::string render_human(const BenchReport& report, Style style) {
                   static_cast<std::size_t>(static_cast<double>(report.weight_bytes) / kMebibyte),
                   report.backend, report.device);
   const BenchShape& shape = report.points.front().shape;
-  text +=
-      fmt::format("medians of {} rounds, each {} decoded tokens; spread is (max - min) / median\n",
-                  shape.repeats, shape.decode);
+  text += fmt::format(
+      "medians of {} rounds, each {} decoded tokens; spread is (max - min) / median of the "
+      "seconds\n",
+      shape.repeats, shape.decode);
   if (report.load_average && report.processors > 0) {
     text += fmt::format("load average at the start {:.2f} on {} processors\n", *report.load_average,
                         report.processors);

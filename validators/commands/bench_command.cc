@@ -49,6 +49,7 @@ class BenchCommand : public Command {
   CLI::App* declare(CLI::App& app) override {
     CLI::App* command = app.add_subcommand("bench", "Measure prefill and decode");
     command->add_option("MODEL", model_, "Model; by default the embedded one")
+        ->check(not_empty())
         ->type_name("MODEL.gguf");
     command->add_option("--backend", backend_, "cpu or cuda")
         ->type_name("NAME")
@@ -155,6 +156,10 @@ class BenchCommand : public Command {
     const auto kind = parse_sweep(sweep_text_);
     if (kind == SweepKind::kThreads && backend_ != backend_name(BackendId::kCpu)) {
       return Error{ErrorKind::kUnsupported, "--sweep threads", "--backend cpu", backend_};
+    }
+    if (kind && kind != SweepKind::kThreads && threads_.size() > 1) {
+      return Error{ErrorKind::kUnsupported, "--threads with --sweep " + sweep_text_,
+                   "one number of threads", std::to_string(threads_.size())};
     }
     if (kind) {
       sweep_ = *kind;

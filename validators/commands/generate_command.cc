@@ -35,6 +35,7 @@ class GenerateCommand : public Command {
   CLI::App* declare(CLI::App& app) override {
     CLI::App* command = app.add_subcommand("generate", "Continue a prompt");
     command->add_option("--subject", subject_, "Model; by default the embedded one")
+        ->check(not_empty())
         ->type_name("MODEL.gguf");
     command->add_option("--backend", backend_name_, "cpu, cuda or oracle")
         ->check(CLI::IsMember({"cpu", "cuda", "oracle"}))

@@ -16,6 +16,7 @@
 #include "validators/report_run.h"
 #include "validators/run.h"
 #include "validators/run_record.h"
+#include "validators/shell_words.h"
 #include "validators/suggest.h"
 #include "validators/watchdog.h"
 
@@ -102,6 +103,7 @@ class RunCommand : public Command {
  private:
   void declare_subject(CLI::App& command) {
     command.add_option("--subject", subject_, "Model to test; by default the embedded one")
+        ->check(not_empty())
         ->type_name("MODEL.gguf");
     command
         .add_option("--expected", expected_,
@@ -207,6 +209,11 @@ class RunCommand : public Command {
     if (plan.items.empty()) return nothing_selected(plan);
     const Result<Backends> backends = Backends::create(num_threads_);
     if (!backends) return fail(backends.error());
+    // Before anything runs: what cannot be kept is not measured.
+    const bool records = !no_record_ && !options_.replay;
+    if (records) {
+      if (const auto ok = check_record_folder(record_folder_); !ok) return fail(ok.error());
+    }
     const auto started = std::chrono::system_clock::now();
     const auto clock = std::chrono::steady_clock::now();
     RunReport report;
@@ -217,8 +224,8 @@ class RunCommand : public Command {
     report.expectations = describe_expectations(*subject, !expected_.empty());
     report.seed = options_.seed;
     report.has_pack = subject->pack.has_value();
-    if (!subject_.empty()) report.subject_arguments += " --subject " + subject_;
-    if (!expected_.empty()) report.subject_arguments += " --expected " + expected_;
+    if (!subject_.empty()) report.subject_arguments += " --subject " + shell_word(subject_);
+    if (!expected_.empty()) report.subject_arguments += " --expected " + shell_word(expected_);
     {
       Supervisor supervisor(timeout_seconds_);
       report.outcomes = refute::execute(plan.items, *subject, *backends, options_, supervisor);
@@ -231,16 +238,21 @@ class RunCommand : public Command {
       if (backends->of(id).backend)
         report.backends.push_back(backends->of(id).backend->description());
     }
-    if (!no_record_ && !options_.replay) {
+    std::optional<Error> not_stored;
+    if (records) {
       const auto stored = store_record(
           record_folder_,
           make_record(report.outcomes, *subject, *backends, started, report.duration_us));
-      if (!stored) return fail(stored.error());
-      report.record = stored->string();
+      if (stored) {
+        report.record = stored->string();
+      } else {
+        not_stored = stored.error();
+      }
     }
-    return finish(
+    const ExitCode code = finish(
         outputs, [&](Format format, Style style) { return render_run(report, format, style); },
         run_exit_code(report.outcomes));
+    return not_stored ? fail(*not_stored) : code;
   }
 
   std::vector<std::string> paths_;

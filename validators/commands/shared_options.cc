@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include <filesystem>
+#include <system_error>
+
 #include "engine/backend_id.h"
 #include "validators/suggest.h"
 
@@ -24,6 +27,23 @@ void add_format(CLI::App& command, std::vector<std::string>& texts,
                   "One of " + names + "; FORMAT=FILE writes a file; may be given several times")
       ->type_name("FORMAT[=FILE]")
       ->allow_extra_args(false);
+}
+
+Result<void> check_new_file(const std::string& path, bool force) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  if (!std::filesystem::exists(status)) return {};
+  if (!std::filesystem::is_regular_file(status)) {
+    return Error{ErrorKind::kUnreadable, path, "a regular file or none", "another kind of file"};
+  }
+  if (!force) return Error{ErrorKind::kUnreadable, path, "no file", "one; --force replaces it"};
+  return {};
+}
+
+CLI::Validator not_empty() {
+  return CLI::Validator(
+      [](const std::string& text) { return text.empty() ? "the name is empty" : std::string(); },
+      "");
 }
 
 void add_threads(CLI::App& command, std::size_t& num_threads) {

@@ -20,6 +20,13 @@ void add_paths(CLI::App& command, std::vector<std::string>& paths);
 void add_format(CLI::App& command, std::vector<std::string>& texts,
                 std::span<const Format> allowed);
 // --threads
+// Whether a file may be written there: it does not exist, or is a regular one that `force` allows
+// to replace. Devices and the like are never replaced.
+Result<void> check_new_file(const std::string& path, bool force);
+
+// For names of files: an empty one, of a variable that is not set, say, is not the default.
+CLI::Validator not_empty();
+
 void add_threads(CLI::App& command, std::size_t& num_threads);
 
 // --attention

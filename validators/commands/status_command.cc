@@ -23,6 +23,7 @@ class StatusCommand : public Command {
         ->add_option("--records", record_folders_,
                      "Folders of records; by default evidence/ beside the contracts and "
                      ".refute/records")
+        ->check(CLI::ExistingDirectory)
         ->allow_extra_args(false)
         ->type_name("DIR");
     command

@@ -73,10 +73,7 @@ class SynthCommand : public Command {
   }
 
   ExitCode execute() override {
-    std::error_code ignored;
-    if (std::filesystem::exists(out_, ignored) && !force_) {
-      return fail(ExitCode::kUsageOrUnreadable, out_ + " exists; --force replaces it");
-    }
+    if (const auto ok = check_new_file(out_, force_); !ok) return fail(ok.error());
     const Result<SynthOptions> options = make_options();
     return options ? write(*options) : fail(options.error());
   }

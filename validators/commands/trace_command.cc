@@ -29,6 +29,7 @@ class TraceCommand : public Command {
   CLI::App* declare(CLI::App& app) override {
     CLI::App* command = app.add_subcommand("trace", "Record the trace points of one run in a file");
     command->add_option("MODEL", model_, "Model; by default the embedded one")
+        ->check(not_empty())
         ->type_name("MODEL.gguf");
     command->add_option("-o,--output", output_, "File to write, for refute compare")
         ->required()
@@ -55,10 +56,7 @@ class TraceCommand : public Command {
   ExitCode execute() override {
     const Result<std::vector<Output>> outputs = parse_outputs(formats_, kFormats);
     if (!outputs) return fail(outputs.error());
-    std::error_code ignored;
-    if (std::filesystem::exists(output_, ignored) && !force_) {
-      return fail(ExitCode::kUsageOrUnreadable, output_ + " exists; --force replaces it");
-    }
+    if (const auto ok = check_new_file(output_, force_); !ok) return fail(ok.error());
     const Result<NamedBackend> backend = NamedBackend::create(backend_, num_threads_);
     if (!backend) return fail(backend.error());
     const Result<LoadedSubject> subject =

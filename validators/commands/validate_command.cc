@@ -21,6 +21,7 @@ class ValidateCommand : public Command {
         ->add_option("--records", record_folders_,
                      "Folders of records to hold claimed statuses against; by default evidence/ "
                      "beside the contracts and .refute/records")
+        ->check(CLI::ExistingDirectory)
         ->allow_extra_args(false)
         ->type_name("DIR");
     add_format(*command, formats_, kFormats);

@@ -1,0 +1,12 @@
+// Commands that a reader may paste into a shell.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace refute {
+
+// The word as it is where no shell reads anything into it, else in single quotes.
+std::string shell_word(std::string_view word);
+
+}  // namespace refute
