@@ -27,13 +27,17 @@ double bound_of(const FalsifierBlock& block, const MetricInfo& metric) {
   return metric.ceiling;
 }
 
+// Empty where the result is of as many cases as the block asks for.
+std::string too_few_cases(const RecordedResult& result, const FalsifierBlock& block) {
+  if (result.cases >= block.cases) return "";
+  return fmt::format("it asked for {} cases, the contract for {}", result.cases, block.cases);
+}
+
 // What a result that claims to have held lacks to be what the block asks for.
 std::string why_weak(const RecordedResult& result, const FalsifierBlock& block) {
   const FalsifierInfo* falsifier = find_falsifier(result.falsifier);
   if (falsifier == nullptr) return result.falsifier + " is no longer registered";
-  if (result.cases < block.cases) {
-    return fmt::format("it asked for {} cases, the contract for {}", result.cases, block.cases);
-  }
+  if (std::string few = too_few_cases(result, block); !few.empty()) return few;
   const auto& readings = result.verdict.metrics;
   for (const MetricInfo& metric : falsifier->metrics) {
     const auto reading =
@@ -62,6 +66,8 @@ std::string why_stale(const RecordedResult& result, const std::string& recorded_
   if (!result.expected_sha256.empty() && result.expected_sha256 != basis.expected_sha256) {
     return "it was held against other expectations";
   }
+  // Over all the cases it might not have given up.
+  if (result.verdict.kind == VerdictKind::kGaveUp) return too_few_cases(result, block);
   if (!result.verdict.held()) return "";
   return why_weak(result, block);
 }

@@ -171,6 +171,17 @@ TEST_F(StatusTest, IsRefutedByTheNewestMatchingRecordHoweverFewItsCases) {
   EXPECT_EQ(status("S1"), StageStatus::kShipped);
 }
 
+TEST_F(StatusTest, IsRefutedByGivingUpOnlyOverAllTheCases) {
+  add(held(BackendId::kOracle));
+  add(held(BackendId::kCpu));
+  RunRecord gave_up = held(BackendId::kCpu);
+  gave_up.results[0].verdict.kind = VerdictKind::kGaveUp;
+  add(gave_up);
+  EXPECT_EQ(status("S1"), StageStatus::kRefuted);
+  store_.records.back().record.results[0].cases = 1;
+  EXPECT_EQ(status("S1"), StageStatus::kShipped);
+}
+
 TEST_F(StatusTest, IsNotChangedByWhatWasNotRunOrIsAboutOtherModels) {
   add(held(BackendId::kOracle));
   add(held(BackendId::kCpu));
