@@ -22,12 +22,6 @@ namespace {
 
 using Entries = std::vector<CatalogueEntry>;
 
-std::string joined(std::span<const LocatedText> texts) {
-  std::string text;
-  for (const LocatedText& part : texts) text += (text.empty() ? "" : ", ") + part.text;
-  return text;
-}
-
 std::string place_of(const Contract& contract, const LocatedText& id) {
   return fmt::format("{}:{}:{}", contract.source.path(), id.at.line, id.at.column);
 }
@@ -179,21 +173,19 @@ Entries criteria(std::span<const Contract> contracts) {
       for (const BlindSpot& spot : block.blind_to) {
         blind += (blind.empty() ? "" : "\n") + spot.fault.text + ": " + spot.reason;
       }
-      entries.push_back(
-          {"criterion",
-           block.id.text,
-           "runs " + block.falsifier.text + " on " + joined(block.backend_names),
-           {{"contract", contract.id.text},
-            {"place", place_of(contract, block.id)},
-            {"acceptance", joined(block.acceptance)},
-            {"subjects", joined(block.subjects)},
-            {"cases", std::to_string(block.cases)},
-            {"gates", gates},
-            {"must kill", joined(block.must_kill)},
-            {"blind to", blind},
-            {"if refuted", block.if_refuted},
-            {"run it", fmt::format("refute run {} --filter {}", shell_word(contract.source.path()),
-                                   shell_word(block.id.text))}}});
+      entries.push_back({"criterion",
+                         block.id.text,
+                         "runs " + block.falsifier.text + " on " + joined(block.backend_names),
+                         {{"contract", contract.id.text},
+                          {"place", place_of(contract, block.id)},
+                          {"acceptance", joined(block.acceptance)},
+                          {"subjects", joined(block.subjects)},
+                          {"cases", std::to_string(block.cases)},
+                          {"gates", gates},
+                          {"must kill", joined(block.must_kill)},
+                          {"blind to", blind},
+                          {"if refuted", block.if_refuted},
+                          {"run it", run_command(contract, block)}}});
     }
   }
   return entries;

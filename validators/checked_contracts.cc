@@ -12,10 +12,7 @@ namespace refute {
 namespace {
 
 bool claims_anything(const Contract& contract) {
-  return contract.claimed_status.has_value() ||
-         (contract.is_ours && !contract.status_mentions.empty()) ||
-         std::any_of(contract.stages.begin(), contract.stages.end(),
-                     [](const Stage& stage) { return stage.claimed_status.has_value(); });
+  return contract.is_ours && !contract.status_mentions.empty();
 }
 
 RuleContext every_claim_granted(const KillMatrix* kill_matrix) {

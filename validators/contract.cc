@@ -145,6 +145,15 @@ void read_our_file(const YamlNode& root, Contract& contract, Findings& findings)
 
 }  // namespace
 
+std::string joined(std::span<const LocatedText> texts, std::string_view separator) {
+  std::string text;
+  for (const LocatedText& part : texts) {
+    if (!text.empty()) text += separator;
+    text += part.text;
+  }
+  return text;
+}
+
 const Stage* Contract::find_stage(std::string_view stage_id) const {
   const auto found = std::find_if(stages.begin(), stages.end(),
                                   [&](const Stage& stage) { return stage.id.text == stage_id; });

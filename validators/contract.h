@@ -26,6 +26,8 @@ struct LocatedText {
   std::size_t length = 1;
 };
 
+std::string joined(std::span<const LocatedText> texts, std::string_view separator = ", ");
+
 struct Acceptance {
   LocatedText id;
   std::string property;

@@ -127,8 +127,7 @@ std::string count_criteria(std::size_t number) {
 std::string run_command(const RunReport& report, const RunItem& item) {
   const bool lacks_pack =
       item.falsifier != nullptr && item.falsifier->needs_pack && !report.has_pack;
-  return fmt::format("refute run {} --filter {} --backend {}{}{}",
-                     shell_word(item.contract->source.path()), shell_word(item.block->id.text),
+  return fmt::format("{} --backend {}{}{}", run_command(*item.contract, *item.block),
                      backend_name(item.backend), report.subject_arguments,
                      lacks_pack ? " --expected FILE" : "");
 }

@@ -129,11 +129,6 @@ void check_faults(const Contract& contract, const FalsifierBlock& block, const R
   }
 }
 
-std::string joined(const std::vector<LocatedText>& names) {
-  std::string text;
-  for (const LocatedText& name : names) text += (text.empty() ? "" : " or ") + name.text;
-  return text;
-}
 std::string joined(const std::vector<std::string>& names) {
   constexpr std::size_t kMost = 4;
   std::string text;
@@ -163,7 +158,7 @@ void check_must_kill(const Contract& contract, const FalsifierBlock& block,
                                "of noise and fault",
                                falsifier, fault.text)
                  : fmt::format("the kill matrix does not show that {} kills {} on {}", falsifier,
-                               fault.text, joined(block.backend_names)),
+                               fault.text, joined(block.backend_names, " or ")),
         killers.empty() ? "nothing is shown to kill it" : "it is killed by " + joined(killers));
   }
   if (block.cases < matrix.cases) {
@@ -179,9 +174,10 @@ void check_blind_spots(const Contract& contract, const FalsifierBlock& block,
   for (const BlindSpot& spot : block.blind_to) {
     const LocatedText& fault = spot.fault;
     if (matrix.kills(block.falsifier.text, fault.text, block.backends)) {
-      findings.report("RF415", contract.source, fault.at, fault.length,
-                      fmt::format("the kill matrix shows that {} kills {} on {}",
-                                  block.falsifier.text, fault.text, joined(block.backend_names)));
+      findings.report(
+          "RF415", contract.source, fault.at, fault.length,
+          fmt::format("the kill matrix shows that {} kills {} on {}", block.falsifier.text,
+                      fault.text, joined(block.backend_names, " or ")));
       continue;
     }
     const auto killers = matrix.killers(fault.text);

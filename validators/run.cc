@@ -42,27 +42,25 @@ std::string waived_by(const RunItem& item, const RunOptions& options) {
 // needs none, `packs` are files with expectations. A path is of this folder or the contract's.
 bool is_subject(const Contract& contract, const FalsifierBlock& block,
                 const LoadedSubject& subject) {
-  return block.subjects.empty() ||
-         std::any_of(block.subjects.begin(), block.subjects.end(), [&](const LocatedText& name) {
-           if (name.text == "embedded" || name.text == "synthetic") return true;
-           if (name.text == "packs") return !subject.embedded && subject.pack.has_value();
-           if (subject.embedded) return false;
-           const std::filesystem::path file = subject.model.path();
-           const auto beside = std::filesystem::path(contract.source.path()).parent_path();
-           std::error_code error;
-           return std::filesystem::equivalent(name.text, file, error) ||
-                  std::filesystem::equivalent(beside / name.text, file, error);
-         });
+  return std::any_of(block.subjects.begin(), block.subjects.end(), [&](const LocatedText& name) {
+    if (name.text == "embedded" || name.text == "synthetic") return true;
+    if (name.text == "packs") return !subject.embedded && subject.pack.has_value();
+    if (subject.embedded) return false;
+    const std::filesystem::path file = subject.model.path();
+    const auto beside = std::filesystem::path(contract.source.path()).parent_path();
+    std::error_code error;
+    return std::filesystem::equivalent(name.text, file, error) ||
+           std::filesystem::equivalent(beside / name.text, file, error);
+  });
 }
 
 // What the contract asks of a model's shape and the embedded one, whose results statuses rest on,
 // is not; empty when it is.
 std::string unmet_shape(const RunItem& item, const LoadedSubject& subject) {
   const auto& subjects = item.block->subjects;
-  const bool asks_for_it = subjects.empty() || std::any_of(subjects.begin(), subjects.end(),
-                                                           [](const LocatedText& name) {
-                                                             return name.text == "embedded";
-                                                           });
+  const bool asks_for_it =
+      std::any_of(subjects.begin(), subjects.end(),
+                  [](const LocatedText& name) { return name.text == "embedded"; });
   if (!subject.embedded || !asks_for_it) return "";
   const ShapeCheck check = check_shapes(item.contract->shapes, dimensions(subject.model.config()));
   return check.violations.empty() ? "" : check.violations.front().message;
@@ -78,11 +76,8 @@ std::string obstacle(const RunItem& item, const LoadedSubject& subject, const Ba
     return item.block->falsifier.text + " cannot try " + std::string(backend_name(item.backend));
   }
   if (!is_subject(*item.contract, *item.block, subject)) {
-    std::string names;
-    for (const LocatedText& name : item.block->subjects) {
-      names += (names.empty() ? "" : ", ") + name.text;
-    }
-    return "its subjects are " + names + ", not " + subject.name + ": give --subject FILE";
+    return "its subjects are " + joined(item.block->subjects) + ", not " + subject.name +
+           ": give --subject FILE";
   }
   if (std::string unmet = unmet_shape(item, subject); !unmet.empty()) {
     return "the model is not of the contract's shapes: " + unmet;

@@ -17,4 +17,9 @@ std::string shell_word(std::string_view word) {
   return quoted + "'";
 }
 
+std::string run_command(const Contract& contract, const FalsifierBlock& block) {
+  return "refute run " + shell_word(contract.source.path()) + " --filter " +
+         shell_word(block.id.text);
+}
+
 }  // namespace refute

@@ -36,9 +36,8 @@ std::string name_of(const CriterionEvidence& criterion) {
 }
 
 std::string run_command(const CriterionEvidence& criterion) {
-  return fmt::format("refute run {} --filter {} --backend {}",
-                     shell_word(criterion.contract->source.path()),
-                     shell_word(criterion.block->id.text), backend_name(criterion.backend));
+  return fmt::format("{} --backend {}", run_command(*criterion.contract, *criterion.block),
+                     backend_name(criterion.backend));
 }
 
 // Whether evidence on the backend counts for the stage.
